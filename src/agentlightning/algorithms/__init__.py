@@ -1,0 +1,5 @@
+"""Learning from trajectories: each algorithm asks a session for rollouts and gives back a policy."""
+
+from agentlightning.registry import Registry
+
+ALGORITHMS = Registry("algorithm", {"apo": "agentlightning.algorithms.apo.algorithm:APO"})

@@ -1,0 +1,181 @@
+"""What learning produces and what a call is steered by: prompt sites, and the policy that fills them.
+
+A policy is immutable and named by its content, so "which prompt was this rollout run with?" always has one answer.
+`Policy.apply` is pure; interception calls it on every outgoing call of a steered agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+
+from agentlightning.data import template as templates
+from agentlightning.data.call import Call, Message
+
+SiteKind = Literal["system", "prefix"]
+"""system: the system, developer or instructions text. prefix: the fixed part of the first user message."""
+SlotType = Literal["text", "number", "date", "time", "id", "list", "json"]
+
+
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of the instruction text that varies from call to call and must survive every edit."""
+
+    name: str
+    type: SlotType = "text"
+    examples: list[str] = []
+
+
+class PromptSite(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place where instruction text enters a call. An empty template means: a system message may be inserted."""
+
+    id: str
+    agent: str
+    kind: SiteKind
+    template: str
+    slots: list[Slot] = []
+    coverage: float | None = None
+    """Share of calls, on tasks the template was not learned from, that it matches."""
+    num_observed: int = 0
+
+
+class Demo(msgspec.Struct, frozen=True):
+    """A worked example shown to the model as one user turn and its answer."""
+
+    input: str
+    output: str
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A steered call, and which sites did and did not take."""
+
+    call: Call
+    steered: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+    """Everything applied at call time. The empty policy is the original agent."""
+
+    prompts: dict[str, str] = {}
+    """Site id → the text that replaces the site's template, its slots written as markers."""
+    sites: list[PromptSite] = []
+    """The sites those texts belong to: a saved policy steers without a store."""
+    demos: dict[str, list[Demo]] = {}
+    """Agent → examples inserted after its instructions."""
+    models: dict[str, str] = {}
+    """Agent → model name sent instead of the agent's own."""
+    sampling: dict[str, dict[str, Any]] = {}
+    """Agent → request parameters that override the agent's own."""
+
+    @cached_property
+    def id(self) -> str:
+        """`original` for the empty policy, else a content hash such as `p-1f0c9a7d52e4`."""
+        if self.is_original:
+            return "original"
+        known = {site.id: site.template for site in self.sites if site.id in self.prompts}
+        content = [self.prompts, known, self.demos, self.models, self.sampling]
+        return f"p-{hashlib.sha256(msgspec.json.encode(content, order='deterministic')).hexdigest()[:12]}"
+
+    @property
+    def is_original(self) -> bool:
+        return not (self.prompts or self.demos or self.models or self.sampling)
+
+    def site(self, site_id: str) -> PromptSite:
+        """The site of that id; KeyError when the policy does not know it."""
+        for site in self.sites:
+            if site.id == site_id:
+                return site
+        raise KeyError(site_id)
+
+    def text_at(self, site: PromptSite) -> str:
+        """What stands at a site under this policy: the replacement, or the template itself."""
+        return self.prompts.get(site.id, site.template)
+
+    def with_prompt(self, site: PromptSite, text: str) -> Policy:
+        """A policy with `text` at `site`; the site's own template there removes the entry again."""
+        prompts = {key: value for key, value in self.prompts.items() if key != site.id}
+        if text != site.template:
+            prompts[site.id] = text
+        known = [entry for entry in self.sites if entry.id != site.id]
+        return msgspec.structs.replace(self, prompts=prompts, sites=[*known, site])
+
+    def with_demos(self, agent: str, demos: list[Demo]) -> Policy:
+        """A policy that shows `demos` to one agent; an empty list removes them."""
+        rest = {key: value for key, value in self.demos.items() if key != agent}
+        return msgspec.structs.replace(self, demos=rest | ({agent: demos} if demos else {}))
+
+    def apply(self, call: Call) -> Applied:
+        """The call as this policy wants it sent. Sites that do not match leave their text untouched and are named."""
+        messages, steered, missed = call.messages, [], []
+        for kind in ("system", "prefix"):
+            active = [s for s in self.sites if s.kind == kind and s.agent == call.agent and s.id in self.prompts]
+            if not active:
+                continue
+            for site in active:
+                changed = _steer(messages, site, self.prompts[site.id])
+                if changed is not None:
+                    messages = changed
+                    steered.append(site.id)
+                    break
+            else:
+                missed += [site.id for site in active]
+        if demos := self.demos.get(call.agent):
+            messages = _insert_demos(messages, demos)
+        call = msgspec.structs.replace(
+            call,
+            messages=messages,
+            model=self.models.get(call.agent, call.model),
+            params=call.params | self.sampling.get(call.agent, {}),
+        )
+        return Applied(call, tuple(steered), tuple(missed))
+
+
+def instruction_index(messages: list[Message], kind: SiteKind) -> int | None:
+    """Where the message of a site kind stands: the first system/developer message, or the first user message."""
+    roles = ("system", "developer") if kind == "system" else ("user",)
+    return next((i for i, message in enumerate(messages) if message.get("role") in roles), None)
+
+
+def editable_text(message: Message) -> str | None:
+    """The one text of a message, or None when it has none or several (images may stand beside it)."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return texts[0] if len(texts) == 1 else None
+    return None
+
+
+def _steer(messages: list[Message], site: PromptSite, text: str) -> list[Message] | None:
+    index = instruction_index(messages, site.kind)
+    if site.kind == "system" and not site.template.strip():
+        return [{"role": "system", "content": text}, *messages] if index is None else None
+    if index is None or (current := editable_text(messages[index])) is None:
+        return None
+    values = templates.match(site.template, current)
+    if values is None:
+        return None
+    changed = _with_text(messages[index], templates.render(text, values))
+    return [*messages[:index], changed, *messages[index + 1 :]]
+
+
+def _with_text(message: Message, text: str) -> Message:
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": text}
+    parts = [{**part, "text": text} if isinstance(part, dict) and "text" in part else part for part in content]
+    return {**message, "content": parts}
+
+
+def _insert_demos(messages: list[Message], demos: list[Demo]) -> list[Message]:
+    start = 0
+    while start < len(messages) and messages[start].get("role") in ("system", "developer"):
+        start += 1
+    turns: list[Message] = []
+    for demo in demos:
+        turns += ({"role": "user", "content": demo.input}, {"role": "assistant", "content": demo.output})
+    return [*messages[:start], *turns, *messages[start:]]

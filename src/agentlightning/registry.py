@@ -1,0 +1,58 @@
+"""A name becomes a class: a table of dotted names, then entry points, then a dotted path.
+
+Nothing is imported to be known, only to be used. Third parties add names through the entry-point group
+`agentlightning.<kind>`, or skip registration and write `my_package.module:Name`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from agentlightning.errors import ConfigError, near_miss
+
+
+class Registry:
+    """The names of one kind of thing ("algorithm", "adapter", "reward", "store")."""
+
+    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.builtin = dict(builtin)
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=f"agentlightning.{self.kind}")}
+
+    def names(self) -> dict[str, str]:
+        """Every known name and the dotted path behind it, built-in ones first."""
+        return {**{name: point.value for name, point in self._plugins().items()}, **self.builtin}
+
+    def load(self, name: str) -> Any:
+        """The object behind a known name or a `module:attribute` path; an unknown name is a ConfigError with a hint."""
+        if name in self.builtin:
+            return self._import(self.builtin[name], name)
+        if point := self._plugins().get(name):
+            return point.load()
+        if ":" in name:
+            return self._import(name, name)
+        known = self.names()
+        raise ConfigError(
+            f"unknown {self.kind} {name!r}.{near_miss(name, known)} "
+            f"Known: {', '.join(sorted(known))}; or write your own as 'package.module:Name'. "
+            "(`agentlightning plugins` lists them all.)"
+        )
+
+    def _import(self, path: str, name: str) -> Any:
+        module_name, _, attribute = path.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name and not module_name.startswith(error.name):
+                raise
+            raise ConfigError(f"{self.kind} {name!r}: there is no module {module_name!r} to import.") from error
+        if not hasattr(module, attribute):
+            known = [entry for entry in vars(module) if not entry.startswith("_")]
+            hint = near_miss(attribute, known)
+            raise ConfigError(f"{self.kind} {name!r}: module {module_name!r} has no {attribute!r}.{hint}")
+        return getattr(module, attribute)

@@ -1,0 +1,5 @@
+"""Where everything a run does is kept: the only memory that two rooms share."""
+
+from agentlightning.registry import Registry
+
+STORES = Registry("store", {"sqlite": "agentlightning.store.sqlite:SQLiteStore"})
