@@ -1,0 +1,14 @@
+"""Wire formats of model APIs, as pure translation: request ⇄ call, response → reply."""
+
+from agentlightning.interception.dialects.base import Dialect
+from agentlightning.interception.dialects.chat import ChatCompletions
+
+DIALECTS: tuple[Dialect, ...] = (ChatCompletions(),)
+
+
+def dialect_of(path: str) -> Dialect | None:
+    """The dialect spoken at a URL path, or None when this is no model call we know."""
+    for dialect in DIALECTS:
+        if path.endswith(dialect.path_suffix):
+            return dialect
+    return None

@@ -1,0 +1,131 @@
+"""Which rollout is this code part of? One ContextVar answers.
+
+A call made outside any scope passes through untouched. A scope that was closed stays visible to the threads its
+rollout left behind, so that their late calls are stopped instead of being paid for and lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from agentlightning.data.call import Call
+from agentlightning.data.resource import Policy
+from agentlightning.data.trajectory import Reward
+from agentlightning.errors import RolloutStopped
+
+if TYPE_CHECKING:
+    from agentlightning.interception.recorder import Recorder
+    from agentlightning.interception.tools import ToolModes
+
+Predict = Callable[[Call, Policy], Call]
+
+
+class Scope:
+    """One rollout (or one call of an optimised agent) while it runs.
+
+    `recorder` None means steer only. `admit` is asked before every send and may raise `RolloutStopped` (budget).
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        *,
+        policy: Policy | None = None,
+        predict: Predict | None = None,
+        recorder: Recorder | None = None,
+        admit: Callable[[], None] | None = None,
+        tools: ToolModes | None = None,
+    ) -> None:
+        self.agent = agent
+        self.policy = policy or Policy()
+        self.predict = predict
+        self.recorder = recorder
+        self.tools = tools
+        self.rewards: list[Reward] = []
+        self.missed: dict[str, int] = {}
+        self.num_late_calls = 0
+        self._admit = admit
+        self._is_closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def admit(self) -> None:
+        """Let one more call through, or raise RolloutStopped."""
+        if self._is_closed:
+            self.num_late_calls += 1
+            raise RolloutStopped(
+                f"the rollout of agent {self.agent!r} has ended; a thread it left behind made another model call. "
+                "The call was not sent. Join the agent's threads before it returns."
+            )
+        if self._admit is not None:
+            self._admit()
+
+    def close(self) -> None:
+        """End the scope: whatever still runs under it may not call a model any more."""
+        self._is_closed = True
+
+
+_SCOPE: ContextVar[Scope | None] = ContextVar("agentlightning_scope", default=None)
+_AGENT: ContextVar[str | None] = ContextVar("agentlightning_agent", default=None)
+
+
+def current_scope() -> Scope | None:
+    """The scope this code runs in, or None."""
+    return _SCOPE.get()
+
+
+def current_agent() -> str | None:
+    """The agent that is speaking: a member named by its framework's adapter, else the scope's own agent."""
+    scope = _SCOPE.get()
+    return _AGENT.get() or (scope.agent if scope else None)
+
+
+@contextmanager
+def entered(scope: Scope | None, agent: str | None = None) -> Generator[None]:
+    """Run a block inside `scope` (None: outside any).
+
+    Restores by setting the previous value, not by token: a generator closed from another context must not raise.
+    """
+    previous, previous_agent = _SCOPE.get(), _AGENT.get()
+    _SCOPE.set(scope)
+    _AGENT.set(agent)
+    try:
+        yield
+    finally:
+        _SCOPE.set(previous)
+        _AGENT.set(previous_agent)
+
+
+@contextmanager
+def speaking(agent: str) -> Generator[None]:
+    """Calls in this block are made by the named member of a multi-agent system."""
+    previous = _AGENT.get()
+    _AGENT.set(agent)
+    try:
+        yield
+    finally:
+        _AGENT.set(previous)
+
+
+def run_in(scope: Scope | None, agent: str | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function inside a scope captured elsewhere; how scopes travel into threads."""
+    with entered(scope, agent):
+        return function(*args, **kwargs)
+
+
+def emit_reward(value: float, reason: str | None = None, *, name: str = "reward", metric: bool = False) -> None:
+    """Say, from inside an agent, how well this run went. Outside a rollout nothing happens.
+
+    The last non-metric value of a name wins. Raises ValueError for NaN and infinities, TypeError for non-numbers.
+    """
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"emit_reward: {value!r} is not a finite number")
+    scope = _SCOPE.get()
+    if scope is not None and not scope.is_closed:
+        scope.rewards.append(Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric))
