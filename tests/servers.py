@@ -66,6 +66,7 @@ class FakeOpenAI:
         self.max_in_flight = 0
         """The most requests that were ever being answered at once."""
         self._in_flight = 0
+        self._peers: set[Any] = set()
         self._answer = answer
         self._queue: deque[_Act] = deque()
         self._routes: dict[str, Answer] = {}
@@ -89,6 +90,11 @@ class FakeOpenAI:
     def base_url(self) -> str:
         """What SDKs call base_url: it ends in /v1."""
         return f"{self.url}/v1"
+
+    @property
+    def num_connections(self) -> int:
+        """How many connections the requests so far came over."""
+        return len(self._peers)
 
     def reply(self, answer: Answer) -> None:
         """From now on, every chat request gets this."""
@@ -130,6 +136,7 @@ class FakeOpenAI:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         self.requests.append(seen := await _see(request))
+        self._peers.add(scope["client"])
         self._in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight)
         try:
