@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 from tests.servers import FakeOpenAI
 
 from agentlightning.data.call import Message, Reply
-from agentlightning.errors import ModelError
-from agentlightning.models.client import ModelClient, OwnClient
+from agentlightning.errors import ModelError, RolloutStopped
+from agentlightning.interception.scope import Scope, entered
+from agentlightning.interception.transports import install
+from agentlightning.models.client import ModelClient
 from agentlightning.models.endpoint import Endpoint
 from agentlightning.models.refusal import retry_after
 
@@ -295,5 +298,18 @@ def test_the_key_appears_nowhere(caplog: pytest.LogCaptureFixture) -> None:
         assert "very-secret" not in text and "sk-" not in text and KEY[:9] not in text
 
 
-def test_our_own_calls_are_marked_so_that_interception_leaves_them_alone() -> None:
-    assert OwnClient.agentlightning_own is True
+def test_our_own_calls_are_not_taken_for_the_agents() -> None:
+    async def call_both(client: ModelClient, url: str) -> None:
+        assert (await client.complete(ASK)).text == "ok"
+        async with httpx.AsyncClient() as agents:
+            with pytest.raises(RolloutStopped):
+                await agents.post(url, json={"model": "m", "messages": ASK})
+
+    install()
+    scope = Scope("an agent")
+    scope.close()  # from here on, every call seen as the agent's is refused
+    with FakeOpenAI() as server, entered(scope):
+        client = client_of(server)
+        asyncio.run(call_both(client, client.endpoint.url))
+        assert scope.num_late_calls == 1
+        assert len(server.requests) == 1
