@@ -166,6 +166,10 @@ class BaseAlgorithm(Generic[ConfigT]):
         """The call as it should be sent under `policy`. Pure; runs on the agent's own thread."""
         return policy.apply(call).call
 
+    def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int | None:
+        """About how many rollouts `train` asks for at most, for the plan shown before the first call; None: unknown."""
+        return None
+
     @classmethod
     def _parse(cls, params: dict[str, Any]) -> Any:
         label = cls.name or cls.__name__

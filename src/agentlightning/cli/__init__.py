@@ -1,0 +1,1 @@
+"""The `agentlightning` command (also `agl`)."""

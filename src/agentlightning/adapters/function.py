@@ -1,0 +1,68 @@
+"""Plain Python: functions, bound methods and callable objects, sync, async and generators."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from agentlightning.adapters import module_tools
+from agentlightning.adapters.base import Adapter, bind_input
+
+
+class FunctionAdapter(Adapter):
+    """Any callable that takes the task's input and gives back its answer."""
+
+    name = "function"
+
+    @classmethod
+    def recognises(cls, agent: Any) -> bool:
+        return callable(agent) and not inspect.isclass(agent)
+
+    @classmethod
+    def refusal(cls, agent: Any) -> str | None:
+        if inspect.isclass(agent):
+            return f"{agent.__name__} is a class; wrap an instance that can be called, or one of its methods"
+        if not callable(agent):
+            return f"a {type(agent).__name__} cannot be called; wrap the function that runs your agent"
+        if not _takes_input(agent):
+            return f"{_name(agent)}() takes no argument; it must take the task's input, such as a question"
+        return None
+
+    def label(self) -> str:
+        return _name(self.agent)
+
+    def tools(self) -> Mapping[str, str]:
+        return module_tools.find_schemas(underlying(self.agent))
+
+    def attach_tools(self, names: Mapping[str, Any]) -> None:
+        wanted = set(names)
+        module_tools.attach(underlying(self.agent), known=set(self.tools()) | wanted, required=wanted)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.agent(*args, **kwargs)
+
+    def invoke(self, task_input: str | dict[str, Any]) -> Any:
+        args, kwargs = bind_input(self.agent, task_input)
+        return self.agent(*args, **kwargs)
+
+
+def underlying(agent: Any) -> Any:
+    """The plain function whose module holds the tools: the agent, the function under a method or a `__call__`."""
+    target = inspect.unwrap(agent)
+    target = getattr(target, "__func__", target)
+    return target if inspect.isfunction(target) else type(target).__call__
+
+
+def _name(agent: Any) -> str:
+    return getattr(agent, "__name__", None) or type(agent).__name__
+
+
+def _takes_input(agent: Any) -> bool:
+    try:
+        parameters = inspect.signature(agent).parameters.values()
+    except ValueError:  # a builtin without a signature: believe it
+        return True
+    return any(
+        parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty for parameter in parameters
+    )

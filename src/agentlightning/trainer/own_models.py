@@ -1,0 +1,104 @@
+"""The models we call ourselves in a run: the optimiser that writes proposals and the judge that scores answers.
+
+Where neither is configured, both are the model, key and endpoint the agent itself was seen using. Every answer is a
+record; on resume, a question asked before is answered from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from agentlightning.data.call import Message, Reply
+from agentlightning.data.record import make_record
+from agentlightning.errors import ConfigError, ModelError
+from agentlightning.interception.endpoint import SeenEndpoint
+from agentlightning.models.client import ModelClient
+from agentlightning.models.endpoint import Endpoint
+from agentlightning.store.base import Store
+from agentlightning.trainer.budget import Budget
+
+OwnRole = Literal["optimizer", "judge"]
+
+
+class OwnModels:
+    """One client per role, made when first needed. `specs` as in the config's `models`."""
+
+    def __init__(
+        self, specs: Mapping[str, Any], *, run_id: str, store: Store, budget: Budget, max_in_flight: int
+    ) -> None:
+        self.seen: SeenEndpoint | None = None
+        """Set as soon as the agent's own endpoint is known."""
+        self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
+        self._clients: dict[str, ModelClient] = {}
+        self._answers: dict[str, Reply] = {}
+        self._run_id = run_id
+        self._store = store
+        self._budget = budget
+        self._max_in_flight = max_in_flight
+
+    def endpoint(self, role: OwnRole) -> Endpoint | None:
+        """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
+        if role in self._endpoints:
+            return self._endpoints[role]
+        if self.seen is not None and self.seen.dialect == "chat":
+            return Endpoint(
+                model=self.seen.model, base_url=self.seen.base_url, headers=self.seen.headers, query=self.seen.query
+            )
+        return next(iter(self._endpoints.values()), None)
+
+    def describe(self, role: OwnRole) -> str:
+        """Which model, in words."""
+        endpoint = self.endpoint(role)
+        if endpoint is None:
+            return "not known yet: the agent's own model, once it is seen"
+        origin = "configured" if role in self._endpoints else "the agent's own"
+        return f"{endpoint.model} at {endpoint.address} ({origin})"
+
+    def remember(self, answers: Mapping[str, Reply]) -> None:
+        """Take over the answers of an earlier, interrupted part of this run."""
+        self._answers.update(answers)
+
+    async def complete(
+        self,
+        messages: list[Message],
+        *,
+        role: OwnRole,
+        key: str,
+        seed: int | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Reply:
+        """The answer on record under `key`, else a new one. Raises ModelError, BudgetExhausted."""
+        if key in self._answers:
+            return self._answers[key]
+        client = self._client(role)
+        try:
+            reply = await client.complete(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+        except ModelError:
+            self._budget.ledger.add_failed(role)
+            raise
+        self._budget.ledger.add(role, reply.model or client.endpoint.model, reply.usage)
+        self._answers[key] = reply
+        body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
+        await self._store.append([make_record("completion", key, body, run=self._run_id)])
+        return reply
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _client(self, role: OwnRole) -> ModelClient:
+        if role not in self._clients:
+            endpoint = self.endpoint(role)
+            if endpoint is None:
+                raise ConfigError(
+                    f"there is no {role} model: the agent was not seen calling a chat-completions endpoint that could "
+                    f"serve as one. Set models.{role}, for example models={{'{role}': 'gpt-4o-mini'}}."
+                )
+            self._clients[role] = ModelClient(
+                endpoint, max_in_flight=self._max_in_flight, on_attempt=lambda _: self._budget.admit(role)
+            )
+        return self._clients[role]

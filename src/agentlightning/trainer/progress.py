@@ -1,0 +1,117 @@
+"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from agentlightning.algorithms.base import Decision, Evaluation
+from agentlightning.data.resource import Policy
+from agentlightning.data.trajectory import Trajectory
+from agentlightning.trainer.callbacks import Callback
+from agentlightning.trainer.result import TrainingResult
+
+_PLAIN_EVERY_SECONDS = 10.0
+
+
+class ConsoleProgress(Callback):
+    """Lines on stderr for what happens, and where that is a terminal, a bar per stage."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars: Progress | None = None
+        self._bar: TaskID | None = None
+        self._stage = ""
+        self._asked = 0
+        self._done = 0
+        self._rewards: list[float] = []
+        self._said_at = 0.0
+
+    def on_run_start(self, run_id: str, plan: list[str]) -> None:
+        self._say(f"[bold]Agent Lightning[/bold] {run_id}")
+        for line in plan:
+            self._say(f"  {_plain(line)}")
+        if self.console.is_terminal:
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[reward]}"),
+                TimeElapsedColumn(),
+                console=self.console,
+            )
+            self._bars.start()
+
+    def on_stage_start(self, stage: str, text: str) -> None:
+        self._end_bar()
+        self._stage, self._asked, self._done, self._rewards = stage, 0, 0, []
+        if self._bars is None:
+            self._say(f"{_plain(stage)}: {_plain(text)}")
+        else:
+            self._bar = self._bars.add_task(f"{stage}: {text}", total=None, reward="")
+
+    def on_work(self, stage: str, num_rollouts: int) -> None:
+        self._asked += num_rollouts
+        self._update()
+
+    def on_rollout_end(self, trajectory: Trajectory) -> None:
+        self._done += 1
+        if trajectory.reward is not None:
+            self._rewards.append(trajectory.reward)
+        self._update()
+
+    def on_evaluation(self, stage: str, evaluation: Evaluation) -> None:
+        if stage == "baseline":
+            self._say(f"  the original scores {evaluation.mean:.3f} on {len(evaluation.scores)} validation tasks")
+
+    def on_candidate(self, stage: str, candidate: Policy, decision: Decision, reason: str) -> None:
+        mark = {"accepted": "[green]✓ accepted[/green]", "rejected": "· rejected", "refused": "× refused"}[decision]
+        self._say(f"  {mark} {candidate.id}: {_plain(reason)}")
+
+    def on_log(self, stage: str, text: str, metrics: dict[str, float]) -> None:
+        self._say(f"  {_plain(text)}")
+
+    def on_note(self, text: str) -> None:
+        self._say(f"  [yellow]note:[/yellow] {_plain(text)}")
+
+    def on_run_end(self, result: TrainingResult) -> None:
+        self.close()
+        self._say("")
+        self._say(_plain(result.summary()))
+
+    def close(self) -> None:
+        """Take the bars away; also called when the run ended with an error."""
+        self._end_bar()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _update(self) -> None:
+        reward = f"reward {sum(self._rewards) / len(self._rewards):.3f}" if self._rewards else ""
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=self._done, total=self._asked or None, reward=reward)
+        elif time.monotonic() - self._said_at > _PLAIN_EVERY_SECONDS and self._done:
+            self._said_at = time.monotonic()
+            self._say(f"  {self._stage}: {self._done} of {self._asked} rollouts {reward}")
+
+    def _end_bar(self) -> None:
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=self._done, total=self._done)
+        self._bar = None
+
+    def _say(self, text: str) -> None:
+        self.console.print(text)
+
+
+def default_progress() -> Callback:
+    """What `Trainer` uses when nothing else is asked for."""
+    return ConsoleProgress(Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr))
+
+
+def _plain(text: str) -> str:
+    """Text that may hold square brackets, kept from being read as markup."""
+    return text.replace("[", "\\[")

@@ -1,0 +1,181 @@
+"""Names become objects, here and nowhere else: algorithms, reward functions, the agent and what its file holds."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
+from agentlightning.algorithms import ALGORITHMS
+from agentlightning.algorithms.base import BaseAlgorithm
+from agentlightning.errors import AgentError, AgentLightningError, ConfigError, near_miss
+from agentlightning.registry import Registry
+from agentlightning.rewards import REWARDS
+from agentlightning.trainer.config import Config, Stage
+
+
+class PlannedStage(msgspec.Struct, frozen=True):
+    """One algorithm of the sequence, ready to run."""
+
+    name: str
+    """Unique in the run and stable across resumes: position and algorithm, such as `1-apo`."""
+    algorithm: BaseAlgorithm[Any]
+    agents: list[str] | None = None
+    reward: Callable[..., Any] | None = None
+    reward_name: str = ""
+
+
+def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
+    """The stages of a run: `given` (what the Trainer or the agent was told) or the config's, else APO."""
+    entries: Sequence[Any] = config.algorithm or _as_list(given) or ["apo"]
+    return [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
+
+
+def resolve_reward(name: str, base_dir: Path) -> Callable[..., Any]:
+    """A reward function by known name, `file.py:function` or `package.module:function`."""
+    found = _from_path(name, base_dir, "reward") if ".py" in name else REWARDS.load(name)
+    if not callable(found):
+        raise ConfigError(f"reward {name!r} is a {type(found).__name__}, not a function of (task, trajectory).")
+    return found
+
+
+class LoadedAgent(msgspec.Struct, frozen=True):
+    """An agent found by path, with the tasks and the reward function its file holds, if it holds any."""
+
+    agent: WrappedAgent
+    tasks: Any = None
+    reward: Callable[..., Any] | None = None
+
+
+def load_agent(config: Config) -> LoadedAgent:
+    """The agent of `agent.path`: `file.py`, `file.py:object` or `package.module:object`."""
+    path = config.agent.path
+    if not path:
+        raise ConfigError("no agent: set agent.path to the file your agent is in, such as ./my_agent.py")
+    module, name = _module_of(path, config.base_dir)
+    found = _named(module, name, path) if name else _obvious(module, path)
+    if not isinstance(found, WrappedAgent):
+        found = wrap_agent(found, config.agent.type, tools=dict(config.agent.tools), name=None)
+    return LoadedAgent(found, getattr(module, "tasks", None), _reward_of(module))
+
+
+def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
+    if isinstance(entry, BaseAlgorithm):
+        return PlannedStage(f"{index}-{entry.name or type(entry).__name__}", entry)
+    if inspect.isclass(entry) and issubclass(entry, BaseAlgorithm):
+        return PlannedStage(f"{index}-{entry.name or entry.__name__}", entry())
+    stage = (
+        entry
+        if isinstance(entry, Stage)
+        else Stage.model_validate({"name": entry} if isinstance(entry, str) else entry)
+    )
+    kind = _load(ALGORITHMS, stage.name, config.base_dir)
+    if not (inspect.isclass(kind) and issubclass(kind, BaseAlgorithm)):
+        raise ConfigError(f"algorithm {stage.name!r} is not a subclass of agentlightning.BaseAlgorithm.")
+    label = kind.name or kind.__name__
+    reward = resolve_reward(stage.reward_function, config.base_dir) if stage.reward_function else None
+    return PlannedStage(f"{index}-{label}", kind(**stage.params), stage.agents, reward, stage.reward_function or "")
+
+
+def _load(registry: Registry, name: str, base_dir: Path) -> Any:
+    return _from_path(name, base_dir, registry.kind) if ".py" in name else registry.load(name)
+
+
+def _from_path(path: str, base_dir: Path, kind: str) -> Any:
+    module, name = _module_of(path, base_dir)
+    if not name:
+        raise ConfigError(f"{kind} {path!r}: say which object in the file, such as {path}:name")
+    return _named(module, name, path)
+
+
+def _module_of(path: str, base_dir: Path) -> tuple[ModuleType, str]:
+    """The module of `file.py[:name]` or `package.module[:name]`, and the name."""
+    source, _, name = path.rpartition(":") if ":" in path and not path.endswith(".py") else (path, "", "")
+    if not source.endswith(".py"):
+        try:
+            return importlib.import_module(source), name
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{path!r}: there is no module {error.name!r}. For a file write ./{source}.py") from error
+    return _import_file((base_dir / Path(source).expanduser()).resolve(), path), name
+
+
+def _import_file(file: Path, path: str) -> ModuleType:
+    if not file.is_file():
+        folder = file.parent if file.parent.is_dir() else Path.cwd()
+        hint = near_miss(file.name, [entry.name for entry in folder.glob("*.py")])
+        raise ConfigError(f"there is no file {path!r} (looked at {file}).{hint}")
+    name = f"agentlightning_user_{file.stem}"
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(file):
+        return known
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))  # the file's neighbours are its imports, as if it were run
+    try:
+        spec.loader.exec_module(module)
+    except AgentLightningError:
+        del sys.modules[name]
+        raise
+    except BaseException as error:
+        del sys.modules[name]
+        raise AgentError(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _named(module: ModuleType, name: str, path: str) -> Any:
+    if not hasattr(module, name):
+        known = [entry for entry in vars(module) if not entry.startswith("_")]
+        raise ConfigError(f"{path!r}: there is no {name!r} in it.{near_miss(name, known)}")
+    return getattr(module, name)
+
+
+def _obvious(module: ModuleType, path: str) -> Any:
+    """The one wrapped agent, the one called `agent`, or the one public function. Several: an error that lists them."""
+    wrapped = {name: value for name, value in vars(module).items() if isinstance(value, WrappedAgent)}
+    if len(wrapped) == 1:
+        return next(iter(wrapped.values()))
+    if not wrapped and callable(found := getattr(module, "agent", None)):
+        return found
+    candidates = wrapped or {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and _may_be_agent(name, value, module)
+    }
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    if not candidates:
+        raise AgentError(
+            f"{path!r} holds no agent: define a function that takes the task's input and returns the answer."
+        )
+    names = ", ".join(f"{path}:{name}" for name in candidates)
+    raise AgentError(f"{path!r} holds {len(candidates)} functions that could be the agent. Say which: {names}")
+
+
+def _may_be_agent(name: str, function: Any, module: ModuleType) -> bool:
+    from agentlightning.adapters.module_tools import find_schemas
+
+    is_tool = name in find_schemas(function) or getattr(function, "__agentlightning_step__", None)
+    return not (name.startswith("_") or is_tool or name in ("reward", "tasks", "main"))
+
+
+def _reward_of(module: ModuleType) -> Callable[..., Any] | None:
+    found = getattr(module, "reward", None)
+    is_ours = getattr(found, "__module__", "").startswith("agentlightning.")  # the imported decorator, not a reward
+    return found if callable(found) and not is_ours else None
+
+
+def _as_list(given: Any) -> Sequence[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

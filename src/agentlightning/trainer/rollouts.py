@@ -1,0 +1,185 @@
+"""Rollouts that are asked for, run once, judged, stored and remembered.
+
+The memory is what makes nothing paid twice: within a run, and on resume, when it is filled from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from agentlightning.data.record import make_record
+from agentlightning.data.resource import Policy
+from agentlightning.data.task import Split, Task
+from agentlightning.data.trajectory import Group, Trajectory
+from agentlightning.errors import AgentError, ModelError
+from agentlightning.store.base import Store
+from agentlightning.trainer.callbacks import Callbacks
+from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure, rollout_record
+from agentlightning.trainer.scoring import RewardSource, scored
+
+SHARED_STAGE = "baseline"
+"""Rollouts of this stage (the original agent, before anything was learned) answer for every stage."""
+
+MAX_MODEL_FAILURES_IN_A_ROW = 8
+MAX_JUDGE_FAILURES_IN_A_ROW = 3
+
+_Key = tuple[str, str, str, str, int]
+
+
+class Rollouts:
+    """All rollouts of one run. `source` is set once it is known how this run is judged."""
+
+    def __init__(self, runner: Runner, store: Store, callbacks: Callbacks) -> None:
+        self.runner = runner
+        self.source: RewardSource | None = None
+        self.all: list[Trajectory] = []
+        self._store = store
+        self._callbacks = callbacks
+        self._done: dict[_Key, asyncio.Future[Trajectory]] = {}
+        self._failures_in_a_row = 0
+        self._judge_failures_in_a_row = 0
+        self._known_policies: set[str] = set()
+
+    def remember(self, trajectories: Sequence[Trajectory]) -> None:
+        """Take over rollouts of an earlier, interrupted part of this run; stopped ones are run again."""
+        loop = asyncio.get_running_loop()
+        for trajectory in trajectories:
+            if trajectory.status == "stopped" or trajectory.reward is None:
+                continue
+            future = loop.create_future()
+            future.set_result(trajectory)
+            key = (trajectory.stage, trajectory.split, trajectory.policy_id, trajectory.task, trajectory.draw)
+            self._done[key] = future
+            self.all.append(trajectory)
+
+    async def groups(
+        self, tasks: Sequence[Task], *, policy: Policy, split: Split, stage: str, n: int = 1, draw: int = 0
+    ) -> list[Group]:
+        """`n` judged rollouts of each task. Waits for all that began, then raises what went wrong, if anything did."""
+        await self._keep_policy(policy)
+        draws = range(draw * n, draw * n + n)
+        plans = [RolloutPlan(task, policy, split, stage, index) for task in tasks for index in draws]
+        self._callbacks.tell("on_work", stage, sum(self._find(plan) is None for plan in plans))
+        results = await asyncio.gather(*(self._one(plan) for plan in plans), return_exceptions=True)
+        trajectories: list[Trajectory] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            trajectories.append(result)
+        return [Group(task.id, trajectories[i * n : i * n + n]) for i, task in enumerate(tasks)]
+
+    async def judge_again(self, tasks: Sequence[Task]) -> None:
+        """Judge the rollouts made before the reward source was known."""
+        by_id = {task.id: task for task in tasks}
+        waiting, self.all = self.all, []
+        for trajectory in waiting:
+            done = await self._judged(by_id[trajectory.task], trajectory)
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(done)
+            self._done[trajectory.stage, trajectory.split, trajectory.policy_id, trajectory.task, trajectory.draw] = (
+                future
+            )
+
+    async def _one(self, plan: RolloutPlan) -> Trajectory:
+        known = self._find(plan)
+        if known is None:
+            known = self._done[_key(plan, plan.stage)] = asyncio.ensure_future(self._run(plan))
+        try:
+            return await asyncio.shield(known)
+        except BaseException:
+            if known.done():
+                self._done.pop(_key(plan, plan.stage), None)
+            raise
+
+    def _find(self, plan: RolloutPlan) -> asyncio.Future[Trajectory] | None:
+        for stage in (plan.stage, SHARED_STAGE):
+            if (known := self._done.get(_key(plan, stage))) is not None:
+                return known
+        return None
+
+    async def _run(self, plan: RolloutPlan) -> Trajectory:
+        trajectory = await self.runner.run(plan)
+        self._watch_endpoint(trajectory)
+        return await self._judged(plan.task, trajectory)
+
+    async def _judged(self, task: Task, trajectory: Trajectory) -> Trajectory:
+        if self.source is not None:
+            trajectory = await self._scored(self.source, task, trajectory)
+        self.all.append(trajectory)
+        await self._store.append([rollout_record(trajectory)])
+        if self.source is not None:
+            self._callbacks.tell("on_rollout_end", trajectory)
+        return trajectory
+
+    async def _scored(self, source: RewardSource, task: Task, trajectory: Trajectory) -> Trajectory:
+        """A judge that now and then gives no score leaves a rollout unjudged; one that never does ends the run."""
+        try:
+            trajectory = await scored(source, task, trajectory)
+        except ModelError as error:
+            self._judge_failures_in_a_row += 1
+            if self._judge_failures_in_a_row >= MAX_JUDGE_FAILURES_IN_A_ROW:
+                raise
+            return msgspec.structs.replace(trajectory, error=f"no reward: {error}")
+        self._judge_failures_in_a_row = 0
+        return trajectory
+
+    async def _keep_policy(self, policy: Policy) -> None:
+        """A rollout names its policy by id; the policy itself must be on record before."""
+        if policy.id not in self._known_policies:
+            self._known_policies.add(policy.id)
+            await self._store.append([make_record("policy", policy.id, policy, run=self.runner.run_id)])
+
+    def _watch_endpoint(self, trajectory: Trajectory) -> None:
+        """A model that cannot be reached any more ends the run, instead of burning it down task by task."""
+        step = model_failure(trajectory)
+        if step is None:
+            self._failures_in_a_row = 0
+            return
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_MODEL_FAILURES_IN_A_ROW:
+            raise model_error(trajectory, self._failures_in_a_row)
+
+
+def model_error(trajectory: Trajectory, times: int) -> ModelError:
+    """One message for an agent whose model cannot be used: what, where, what to do."""
+    step = model_failure(trajectory)
+    assert step is not None
+    status, where = step.status, step.endpoint or "its model's endpoint"
+    if status in (401, 403):
+        remedy = "The key was refused: check the key the agent reads (OPENAI_API_KEY, …) and what it may do."
+    elif status == 404:
+        remedy = "Nothing is there: check the base URL and the model's name."
+    elif status == 429:
+        remedy = "The rate limit or quota is used up: lower max_in_flight, or wait, then resume."
+    elif status is None:
+        remedy = "Start the server, or check the base URL the agent reads (OPENAI_BASE_URL, …)."
+    elif status < 400:
+        remedy = "Is this an endpoint of the API the agent's SDK speaks?"
+    else:
+        remedy = "The provider has a problem; what was done so far is kept, resume later."
+    return ModelError(f"the agent's model calls to {where} failed {times} times in a row: {step.error}. {remedy}")
+
+
+def agent_error(trajectories: Sequence[Trajectory]) -> AgentError | None:
+    """The message for an agent that fails on every task there was, or None."""
+    failed = [trajectory for trajectory in trajectories if trajectory.status in ("failed", "timeout")]
+    if not failed or len(failed) < len(trajectories):
+        return None
+    shown = failed[0]
+    if shown.status == "timeout":
+        remedy = (
+            "If it needs longer, raise trainer.timeout_seconds; a hung agent shows its last call in the trajectory."
+        )
+    else:
+        remedy = "Run it by itself on this input first; it must work before it can get better."
+    return AgentError(
+        f"the agent failed on all {len(failed)} tasks it was tried on. "
+        f"On task {shown.task} ({str(shown.input)[:60]!r}): {shown.error}. {remedy}"
+    )
+
+
+def _key(plan: RolloutPlan, stage: str) -> _Key:
+    return (stage, plan.split, plan.policy.id, plan.task.id, plan.draw)

@@ -1,0 +1,257 @@
+"""Runs the agent on tasks, many at a time, and makes one trajectory of each run.
+
+Event-driven: a rollout ends when its agent does, nobody polls. Steps are stored as they happen, the rollout when its
+reward is known. The written rule for failures:
+
+* the agent raised, or ran out of time: that is evidence about the agent (status `failed` / `timeout`);
+* its last model call failed on the provider's side (no answer, 429, 5xx): tried again up to `retries` times, and if it
+  still fails, the rollout is kept as `failed` but judged by nobody;
+* we stopped it (budget, Ctrl-C): `stopped`, kept for the record only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+
+import msgspec
+
+from agentlightning.adapters.wrap import WrappedAgent
+from agentlightning.data.call import Usage
+from agentlightning.data.record import Record, make_record, new_id
+from agentlightning.data.resource import Policy
+from agentlightning.data.task import Split, Task
+from agentlightning.data.trajectory import RolloutStatus, Step, Trajectory
+from agentlightning.errors import BudgetExhausted, RolloutStopped
+from agentlightning.interception.endpoint import SeenEndpoint, seen_endpoint
+from agentlightning.interception.recorder import Entry, Recorder, plain
+from agentlightning.interception.scope import Predict, Scope
+from agentlightning.interception.tools import ToolModes
+from agentlightning.store.base import Store
+from agentlightning.trainer.budget import Budget
+from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
+
+_TRANSIENT = (408, 409, 425, 429)
+_AGENTS_FAULT = (400, 413, 422)
+
+
+class RolloutPlan(msgspec.Struct, frozen=True):
+    """One run of the agent, asked for."""
+
+    task: Task
+    policy: Policy
+    split: Split
+    stage: str
+    draw: int = 0
+
+
+class Runner:
+    """Executes rollout plans for one agent, at most `max_in_flight` at a time."""
+
+    def __init__(
+        self,
+        agent: WrappedAgent,
+        *,
+        run_id: str,
+        store: Store,
+        budget: Budget,
+        max_in_flight: int,
+        timeout_seconds: float,
+        retries: int,
+        tools: ToolModes | None = None,
+        predict: Predict | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        self.agent = agent
+        self.run_id = run_id
+        self.timeout_seconds = timeout_seconds
+        self.retries = retries
+        self.predict = predict
+        self.endpoint: SeenEndpoint | None = None
+        """Where the agent was last seen calling a model with success."""
+        self._store = store
+        self._budget = budget
+        self._tools = tools
+        self._on_step = on_step
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._threads = AgentThreads()
+        self._steps: dict[str, dict[int, Step]] = {}
+        self._usd: dict[str, float] = {}
+
+    @property
+    def num_abandoned(self) -> int:
+        """Agent threads still running after their time-out."""
+        return self._threads.num_abandoned
+
+    async def run(self, plan: RolloutPlan) -> Trajectory:
+        """Run it, again where the rule says so. BudgetExhausted when it may not begin or had to be stopped."""
+        async with self._slots:
+            attempt = 0
+            while True:
+                attempt += 1
+                self._budget.check()
+                trajectory = await self._attempt(plan, attempt)
+                if attempt > self.retries or not _deserves_retry(trajectory):
+                    return trajectory
+                await self._store.append([rollout_record(trajectory)])
+                await asyncio.sleep(min(8.0, 0.5 * 2**attempt))
+
+    def close(self) -> None:
+        self._threads.close()
+
+    async def _attempt(self, plan: RolloutPlan, attempt: int) -> Trajectory:
+        loop = asyncio.get_running_loop()
+
+        def ended(recorder: Recorder, entry: Entry) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._keep_step, recorder, entry)
+
+        recorder = Recorder(new_id("r"), on_end=ended)
+        self._steps[recorder.rollout_id] = {}
+        scope = Scope(
+            self.agent.agent_id,
+            policy=plan.policy,
+            predict=None if plan.policy.is_original else self.predict,
+            recorder=recorder,
+            admit=self._admit,
+            tools=self._tools,
+        )
+        started_at, t0 = time.time(), time.perf_counter()
+        output, error, status = None, None, "succeeded"
+        try:
+            invoke = lambda: self.agent.adapter.invoke(plan.task.input)  # noqa: E731
+            output = await self._threads.run(invoke, scope, self.timeout_seconds)
+        except RolloutTimeout as late:
+            status, error = "timeout", str(late)
+        except RolloutStopped as stopped:
+            status, error = "stopped", str(stopped)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever an agent raises is data about the agent
+            status, error = "failed", _describe(raised)
+        seconds = time.perf_counter() - t0
+        steps = self._all_steps(recorder)
+        self._budget.rollout_ended(sum(step.kind == "model" for step in steps))
+        trajectory = Trajectory(
+            id=recorder.rollout_id,
+            agent_id=self.agent.agent_id,
+            task=plan.task.id,
+            input=plan.task.input,
+            output=plain(output),
+            timestamp=started_at,
+            seconds=seconds,
+            run_id=self.run_id,
+            stage=plan.stage,
+            split=plan.split,
+            policy_id=plan.policy.id,
+            draw=plan.draw,
+            attempt=attempt,
+            status=_status(status),
+            error=error,
+            expected=plan.task.expected,
+            metadata=plan.task.metadata,
+            steps=steps,
+            rewards=list(scope.rewards),
+            usage=_total_usage(steps),
+            usd=self._usd.pop(recorder.rollout_id, None),
+        )
+        if status == "stopped":
+            await self._store.append([rollout_record(trajectory)])
+            raise BudgetExhausted(error or "stopped")
+        return trajectory
+
+    def _admit(self) -> None:
+        try:
+            self._budget.admit("task")
+        except BudgetExhausted as spent:
+            raise RolloutStopped(str(spent)) from spent
+
+    def _keep_step(self, recorder: Recorder, entry: Entry) -> None:
+        """On our loop: parse, count, store. What ends after its rollout did was kept, as partial, with the rollout."""
+        kept = self._steps.get(recorder.rollout_id)
+        if kept is None or entry.index in kept:
+            return
+        step = kept[entry.index] = recorder.step(entry)
+        if step.kind == "model":
+            self._budget.ledger.add(
+                "task", step.call.model if step.call else "", step.reply.usage if step.reply else None
+            )
+            self._note_endpoint(recorder, step)
+        self._store.submit([make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id)])
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def _count(self, step: Step) -> None:
+        if step.reply is None:
+            self._budget.ledger.add_failed("task")
+            return
+        usd = self._budget.ledger.add(
+            "task", step.reply.model or (step.call.model if step.call else ""), step.reply.usage
+        )
+        if usd is not None:
+            self._usd[step.rollout_id] = self._usd.get(step.rollout_id, 0.0) + usd
+
+    def _note_endpoint(self, recorder: Recorder, step: Step) -> None:
+        if step.error or self.endpoint is not None:
+            return
+        for exchange in recorder.exchanges():
+            if exchange.index == step.index:
+                self.endpoint = seen_endpoint(exchange)
+
+    def _all_steps(self, recorder: Recorder) -> list[Step]:
+        kept = self._steps[recorder.rollout_id]
+        for entry in list(recorder.entries):  # those never answered, or whose stream was not read to the end
+            self._keep_step(recorder, entry)
+        del self._steps[recorder.rollout_id]
+        return [kept[index] for index in sorted(kept)]
+
+
+def rollout_record(trajectory: Trajectory) -> Record:
+    """The rollout without its steps, which are records of their own."""
+    body = msgspec.structs.replace(trajectory, steps=[])
+    return make_record("rollout", trajectory.id, body, run=trajectory.run_id, rollout=trajectory.id)
+
+
+def model_failure(trajectory: Trajectory) -> Step | None:
+    """The last model call of a failed run, if that call is what failed and not through the agent's own request.
+
+    Nobody answered, the key was refused, the address is wrong, the answer was garbage: such a run says nothing about
+    the agent. A request turned down for its content (400, 413, 422) is the agent's own failure.
+    """
+    if trajectory.status != "failed":
+        return None
+    last = next((step for step in reversed(trajectory.steps) if step.kind == "model"), None)
+    if last is None or last.error is None or last.status in _AGENTS_FAULT:
+        return None
+    return last
+
+
+def _deserves_retry(trajectory: Trajectory) -> bool:
+    step = model_failure(trajectory)
+    return step is not None and (step.status is None or step.status in _TRANSIENT or step.status >= 500)
+
+
+def _status(value: str) -> RolloutStatus:
+    return msgspec.convert(value, RolloutStatus)
+
+
+def _describe(error: BaseException) -> str:
+    """The exception and where in the agent's own code it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame for frame in frames if "site-packages" not in frame.filename and "agentlightning" not in frame.filename
+    ]
+    place = f" (at {own[-1].filename}:{own[-1].lineno} in {own[-1].name})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _total_usage(steps: list[Step]) -> Usage:
+    usages = [step.reply.usage for step in steps if step.reply is not None and step.reply.usage is not None]
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+    )

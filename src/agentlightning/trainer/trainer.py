@@ -1,0 +1,222 @@
+"""The Trainer: sync at the door, one thread with its own event loop behind it.
+
+So it works the same in a script, in pytest, and in a notebook or web server whose own loop is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
+from agentlightning.algorithms.base import BaseAlgorithm
+from agentlightning.data.record import new_id
+from agentlightning.errors import AgentError, ConfigError, near_miss
+from agentlightning.store.archive import export_jsonl
+from agentlightning.store.base import Store
+from agentlightning.store.open import open_store
+from agentlightning.trainer.callbacks import Callback, Callbacks
+from agentlightning.trainer.config import Config, config_from, load_config
+from agentlightning.trainer.config_sections import TrainerSection
+from agentlightning.trainer.policy_folder import load_policy, save_policy
+from agentlightning.trainer.progress import default_progress
+from agentlightning.trainer.report import write_report
+from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve_stages
+from agentlightning.trainer.result import TrainingResult
+from agentlightning.trainer.run import Run
+from agentlightning.trainer.tasks import TaskSplits, load_task_splits, split_tasks
+
+T = TypeVar("T")
+
+_TOP_LEVEL = ("algorithm", "reward", "models", "store", "budget", "tasks")
+
+
+class Trainer:
+    """Makes an agent better and hands it back.
+
+    `agent` is what `wrap_agent` returned, or the plain agent. Settings are the config file's words: those of its
+    `trainer` section (`max_epochs`, `data_dir`, `output_dir`, `max_in_flight`, `timeout_seconds`, `retries`, `seed`, …)
+    and `algorithm`, `reward`, `models`, `store`, `budget`, `tasks`; or `config=` a file, a mapping or a Config, which
+    the keywords then override. Objects are taken where names are: an algorithm, a reward function, an open store.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        *,
+        config: Config | Mapping[str, Any] | str | Path | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        progress: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.agent = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
+        self.objects = {key: settings.pop(key) for key in _TOP_LEVEL if not _is_plain(settings.get(key))}
+        self.config = _config(config, settings)
+        self.result: TrainingResult | None = None
+        self._callbacks = Callbacks([*([default_progress()] if progress else []), *(callbacks or [])])
+        self._check_models()
+        self._stages = self._resolve_stages()
+
+    def train(self, tasks: Any = None) -> TrainingResult:
+        """Improve the agent on `tasks`, measure it on tasks held out from them, write policy and report.
+
+        Tasks are strings, mappings, Task objects or any iterable of them, a file (JSONL, JSON, CSV, TSV, text,
+        Parquet), or `{"train": …, "validation": …, "test": …}`; by default those of the config. Blocks until done.
+        Raises ConfigError, DataError, AgentError, ModelError or StoreError: one message that says what to do.
+        """
+        splits = self._splits(tasks)
+        self.agent.prepare()
+        result = _on_own_loop(lambda: self._train(splits))
+        self.result = result
+        self._callbacks.tell("on_run_end", result)
+        return result
+
+    def load_optimized_agent(self) -> WrappedAgent:
+        """The agent, steered by what training handed back: of this Trainer, else the last one saved in `output_dir`."""
+        if self.result is not None:
+            return self.agent.steered(self.result.policy)
+        return load_optimized_agent(self.config.path_to(self.config.trainer.output_dir), self.agent)
+
+    def _splits(self, tasks: Any) -> TaskSplits:
+        source = tasks if tasks is not None else self.objects.get("tasks")
+        source = source if source is not None else self.config.task_sources()
+        if source is None:
+            raise ConfigError("no tasks: call trainer.train(tasks=[…]), or set tasks in the config to a file.")
+        return split_tasks(load_task_splits(source), seed=self.config.trainer.seed)
+
+    def _resolve_stages(self) -> list[PlannedStage]:
+        given = self.objects.get("algorithm")
+        return resolve_stages(given if given is not None else self.agent.algorithm, self.config)
+
+    def _check_models(self) -> None:
+        if self.config.models.task is not None:
+            raise ConfigError("models.task: the agent's own model is set in the agent, not here, in this version.")
+
+    async def _train(self, splits: TaskSplits) -> TrainingResult:
+        config = self.config
+        given: Any = self.objects.get("store")
+        address = given or config.store or str(config.path_to(config.trainer.data_dir))
+        store: Store = open_store(address)
+        try:
+            run = Run(
+                run_id=new_id("run"),
+                agent=self.agent,
+                config=config,
+                splits=splits,
+                stages=self._stages,
+                reward=self._reward(),
+                store=store,
+                callbacks=self._callbacks,
+            )
+            result = await run.execute()
+            await self._write(result, store)
+        finally:
+            if given is None:  # an open store that was given stays the giver's to close
+                await store.close()
+        return result
+
+    def _reward(self) -> Callable[..., Any] | None:
+        """`reward=` of the Trainer, of the config, of the agent; by name or as the function itself."""
+        for given in (self.objects.get("reward"), self.config.reward, self.agent.reward):
+            if given is not None:
+                return resolve_reward(given, self.config.base_dir) if isinstance(given, str) else given
+        return None
+
+    async def _write(self, result: TrainingResult, store: Store) -> None:
+        folder = Path(result.output_dir)
+        save_policy(result.policy, folder, result=result, predict=self._predict_path())
+        (folder / "result.json").write_bytes(result.to_json())
+        write_report(result, folder / "report.html")
+        await export_jsonl(store, folder / "trajectories.jsonl", {"run": result.run_id})
+
+    def _predict_path(self) -> str | None:
+        """Where the class is whose `predict` a saved policy needs; None for the default."""
+        for stage in reversed(self._stages):
+            kind = type(stage.algorithm)
+            if kind.predict is not BaseAlgorithm.predict:
+                return f"{kind.__module__}:{kind.__qualname__}"
+        return None
+
+
+def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
+    """The agent steered by a saved policy (its folder, or `policy.yaml`); needs no store and no Trainer.
+
+    `agent` is the plain agent or a wrapped one, which itself stays as it is. Raises DataError when the folder holds no
+    policy, AgentError when the policy was made for an agent of another name.
+    """
+    wrapped = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
+    policy = load_policy(path)
+    made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys()
+    if made_for and wrapped.agent_id not in made_for:
+        raise AgentError(
+            f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
+            f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
+        )
+    return wrapped.steered(policy)
+
+
+def _config(config: Any, settings: dict[str, Any]) -> Config:
+    known = [*TrainerSection.model_fields, *_TOP_LEVEL]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(
+                f"Trainer has no setting {key!r}.{near_miss(key, known)} Known: {', '.join(known)}; or config=."
+            )
+    if config is None:
+        base = config_from({})
+    elif isinstance(config, Config):
+        base = config
+    elif isinstance(config, Mapping):
+        base = config_from(config)
+    else:
+        base = load_config(config)
+    values = {key if key in _TOP_LEVEL else f"trainer.{key}": value for key, value in settings.items()}
+    return base.replace(values) if values else base
+
+
+def _is_plain(value: Any) -> bool:
+    """Can this stand in a config file? Objects (functions, algorithms, stores, iterators) are kept beside it."""
+    if value is None or isinstance(value, str | int | float | Path):
+        return True
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    return isinstance(value, list | tuple) and all(_is_plain(item) for item in value)
+
+
+def _on_own_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on a new loop in a new thread and wait for it. Ctrl-C cancels it and waits until it has ended."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+    ready = threading.Event()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+
+    async def main() -> T:
+        task = asyncio.ensure_future(make())
+        running.append((asyncio.get_running_loop(), task))
+        ready.set()
+        return await task
+
+    def work() -> None:
+        try:
+            outcome.append(asyncio.run(main()))
+        except BaseException as error:  # noqa: BLE001 - raised again below, on the caller's thread
+            failure.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=work, name="agentlightning-trainer")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        ready.wait()
+        for loop, task in running:
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]
