@@ -1,0 +1,159 @@
+"""The configuration of a run: one typed tree from a file, the environment and `key.path=value` overrides.
+
+The three are laid over each other in that order and checked once, here; `config_sections` says what each key means.
+Editors complete and check the file when its first line is
+
+    # yaml-language-server: $schema=<path of agentlightning/trainer/config.schema.json>
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+
+from agentlightning.errors import ConfigError
+from agentlightning.trainer.config_file import ConfigFile, read_config_file
+from agentlightning.trainer.config_overrides import Setting, apply_setting, from_environment, from_overrides, key_path
+from agentlightning.trainer.config_sections import (
+    AgentSection,
+    BudgetSection,
+    ModelsSection,
+    PathText,
+    Section,
+    Stage,
+    TaskSection,
+    TrainerSection,
+    model_long_form,
+    stages_long_form,
+    tasks_long_form,
+)
+from agentlightning.trainer.config_words import problems
+from agentlightning.trainer.config_yaml import KeyPath
+
+
+class Config(Section):
+    """Everything one run is told. All keys are optional."""
+
+    agent: AgentSection = AgentSection()
+    algorithm: Annotated[
+        list[Stage], BeforeValidator(stages_long_form, json_schema_input_type=str | Stage | list[str | Stage])
+    ] = Field(default_factory=list[Stage])
+    """One algorithm or several, run in this order. What the agent was wrapped with, else `apo`, when not given."""
+    trainer: TrainerSection = TrainerSection()
+    tasks: Annotated[
+        TaskSection | None,
+        BeforeValidator(tasks_long_form, json_schema_input_type=str | list[str | dict[str, Any]] | TaskSection | None),
+    ] = None
+    """A task file, a list of tasks, or one of these for each split. Found in the agent's file when not given."""
+    reward: str | None = None
+    """A known reward, `file.py:function` or `package.module:function`."""
+    models: ModelsSection = ModelsSection()
+    store: PathText | None = None
+    """Address of the store: a folder, `sqlite:///…`, or another back end's address. `trainer.data_dir` if not given."""
+    budget: BudgetSection = BudgetSection()
+
+    _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def base_dir(self) -> Path:
+        """Where relative paths start, those of defaults and overrides too: the file's folder, else the current one."""
+        return self._base_dir
+
+    def at(self, base_dir: Path) -> Config:
+        """The same configuration with its relative paths starting at another folder."""
+        moved = self.model_copy()
+        moved._base_dir = base_dir
+        return moved
+
+    def path_to(self, path: str) -> Path:
+        """A path of this configuration as an absolute one."""
+        return self.base_dir / Path(path).expanduser()
+
+    def task_sources(self) -> dict[str, Any] | None:
+        """What `load_task_splits` takes, its paths absolute; None when no tasks are configured."""
+        if self.tasks is None:
+            return None
+        given = {split: source for split, source in self.tasks if source is not None}
+        is_path = {split: isinstance(source, str) and source != "none" for split, source in given.items()}
+        return {split: self.path_to(source) if is_path[split] else source for split, source in given.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The effective configuration as plain data that `config_from` reads back, passwords and headers masked."""
+        return cast(dict[str, Any], _masked(self.model_dump(exclude_none=True)))
+
+    def replace(self, values: Mapping[str, Any]) -> Config:
+        """This configuration with some keys set: `{"trainer.max_epochs": 5}`. Raises ConfigError like any other."""
+        settings = [Setting(key_path(key), value, key) for key, value in values.items()]
+        return _build(self.model_dump(exclude_none=True), settings, self.base_dir)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a .yaml, .toml or .json file, the environment laid over it and `overrides` over both.
+
+    An override is `key.path=value`, the value read as YAML (`algorithm.0.params.beam=4`, `tasks.test=none`); so is an
+    environment variable's value. `env` is `os.environ` when not given. Raises ConfigError naming file, line and key.
+    """
+    file = read_config_file(path)
+    settings = [*from_environment(os.environ if env is None else env), *from_overrides(overrides)]
+    return _build(file.data, settings, Path(path).expanduser().resolve().parent, file)
+
+
+def config_from(data: Mapping[str, Any], base_dir: Path | None = None) -> Config:
+    """The configuration of plain Python data of the file's shape. The environment is not read. Raises ConfigError."""
+    return _build(dict(data), [], base_dir or Path.cwd())
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of the file, short forms included; `config.schema.json` beside this module is a copy of it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _build(data: dict[str, Any], settings: Sequence[Setting], base_dir: Path, file: ConfigFile | None = None) -> Config:
+    data = _long_form(data)
+    for setting in settings:
+        data = _long_form(apply_setting(data, setting))
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_report(error, settings, file)) from error
+    return config.at(base_dir)
+
+
+def _long_form(data: dict[str, Any]) -> dict[str, Any]:
+    """Without empty sections, and with mappings where names may stand for them, so that overrides can reach in."""
+    data = {key: value for key, value in data.items() if value is not None}
+    for key, expand in (("algorithm", stages_long_form), ("tasks", tasks_long_form)):
+        if key in data:
+            data[key] = expand(data[key])
+    if isinstance(models := data.get("models"), dict):
+        data["models"] = {role: model_long_form(spec) for role, spec in models.items()}
+    return data
+
+
+def _report(error: ValidationError, settings: Sequence[Setting], file: ConfigFile | None) -> str:
+    """One line for each problem, each beginning with where it was set."""
+    found = [(_place(problem.path, settings, file), problem.text) for problem in problems(error, Config)]
+    return "\n".join(f"{place}: {text}" if place else text for place, text in found)
+
+
+def _place(path: KeyPath, settings: Sequence[Setting], file: ConfigFile | None) -> str | None:
+    for setting in reversed(settings):
+        made_here = not (file and path in file.lines) and setting.path[: len(path)] == path
+        if made_here or path[: len(setting.path)] == setting.path:
+            return setting.origin
+    return file.place(path) if file else None
+
+
+def _masked(value: Any, key: str = "") -> Any:
+    if isinstance(value, list):
+        return [_masked(item) for item in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {name: _masked(item, "headers" if key == "headers" else name) for name, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    return "***" if key == "headers" else re.sub(r"(?<=://)[^/\s]*:[^/\s]*@", "***@", value)

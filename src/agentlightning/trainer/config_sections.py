@@ -1,0 +1,278 @@
+"""What may be set: each section of the configuration, what its keys mean, and what they are when nobody sets them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
+"""A path as text; `pathlib.Path` is taken too."""
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, exact about types, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    expected: ClassVar[str] = "a mapping (key: value)"
+    """What to write, for whoever wrote something else."""
+    refused: ClassVar[dict[str, str]] = {}
+    """Keys somebody will try, and why they are not taken."""
+
+
+class ToolSection(Section):
+    """What calls of a tool do inside rollouts."""
+
+    expected: ClassVar[str] = "live, stub, record, replay, or {mode: …, returns: …}"
+
+    mode: Literal["live", "stub", "record", "replay"]
+    """`live` runs it, `stub` answers without running it, `record` runs it once for each set of arguments and answers
+    repeats from memory, `replay` only answers from memory."""
+    returns: Any = None
+    """What a stub answers."""
+
+
+def tool_long_form(value: Any) -> Any:
+    """A mode as the mapping it stands for; anything else as it is."""
+    return {"mode": value} if isinstance(value, str) else value
+
+
+Tool = Annotated[ToolSection, BeforeValidator(tool_long_form, json_schema_input_type=str | ToolSection)]
+
+
+class AgentSection(Section):
+    """Which agent, and how it is run."""
+
+    type: str | None = None
+    """Framework or SDK the agent is built on, such as `langchain` or `openai_sdk`. Detected when not given."""
+    path: PathText | None = None
+    """Where the agent is: `file.py`, `file.py:object` or `package.module:object`."""
+    target_agents: list[str] | None = None
+    """Names of the agents to optimise; the others stay as they are. All of them when not given."""
+    timeout_seconds: PositiveFloat | None = None
+    """For one rollout of this agent. `trainer.timeout_seconds` when not given."""
+    tools: dict[str, Tool] = {}
+    """Tool name → mode, or mode and answer. `live` for tools not named here."""
+
+    def tool_specs(self) -> dict[str, Any]:
+        """Only what was set, as `interception.tools.parse_modes` takes it."""
+        return {name: tool.model_dump(exclude_unset=True) for name, tool in self.tools.items()}
+
+
+class Stage(Section):
+    """One algorithm in the sequence of a run."""
+
+    expected: ClassVar[str] = "the name of an algorithm, or {name: …, params: {…}}"
+
+    name: str
+    """A known algorithm (`agentlightning plugins` lists them) or your own as `package.module:Class`."""
+    params: dict[str, Any] = {}
+    """Settings of the algorithm, checked by the algorithm itself."""
+    agents: list[str] | None = None
+    """Which of the target agents this stage optimises. All of them when not given."""
+    reward_function: str | None = None
+    """What this stage maximises, written like `reward`. May also stand in `params`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name, params = next(iter(data.items()), ("", ""))
+        if len(data) == 1 and name not in cls.model_fields and isinstance(params, dict | None):
+            raise ValueError(f"write it as  {{name: {name}, params: {{…}}}}")
+        params = data.get("params")
+        if not isinstance(params, dict) or "reward_function" not in params:
+            return data
+        named = params["reward_function"]
+        if data.get("reward_function", named) != named:
+            raise ValueError("reward_function stands twice, here and in params, with different values.")
+        rest = {key: value for key, value in params.items() if key != "reward_function"}
+        return {**data, "params": rest, "reward_function": named}
+
+
+def _available(isolation: str) -> str:
+    if isolation == "process":
+        raise ValueError("'process' is not available in this version. Use 'thread'.")
+    return isolation
+
+
+class TrainerSection(Section):
+    """How the run goes."""
+
+    max_epochs: PositiveInt = 3
+    """Passes of each algorithm over the training tasks."""
+    distributed: bool = False
+    """Train weights in several processes. Prompt optimisation is not affected."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs to train weights on."""
+    max_in_flight: PositiveInt = 16
+    """Rollouts running at the same time."""
+    timeout_seconds: PositiveFloat = 120.0
+    """Per rollout. Enough for a chat agent; raise it for a coding agent."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """How often a rollout is tried again when the model's service failed (not when the agent did)."""
+    seed: int = 0
+    """Of everything drawn by chance: the split of the tasks, their order, the search."""
+    data_dir: PathText = "./trajectory_data"
+    """Where trajectories and everything else the run does are kept, unless `store` says otherwise."""
+    output_dir: PathText = "./optimized_results"
+    """Where the optimised policy and the report are written."""
+    isolation: Annotated[Literal["thread", "process"], AfterValidator(_available)] = "thread"
+    """What a rollout runs in. (`process` is for a later version.)"""
+
+
+def _task_source(value: Any) -> Any:
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if value is None or (isinstance(value, str) and value):
+        return value
+    if isinstance(value, list) and value and all(isinstance(task, str | dict) for task in cast(list[Any], value)):
+        return cast(Any, value)
+    raise ValueError("must be the path of a task file, or a list of tasks (each a text, or a mapping with 'input').")
+
+
+TaskSource = Annotated[Any, BeforeValidator(_task_source, json_schema_input_type=str | list[str | dict[str, Any]])]
+"""The path of a task file, or the tasks themselves."""
+
+
+class TaskSection(Section):
+    """The tasks. What is not given is taken from `train`; `none` does without it."""
+
+    expected: ClassVar[str] = "a task file, a list of tasks, or {train: …, validation: …, test: …}"
+
+    train: TaskSource
+    """What the algorithms learn from."""
+    validation: TaskSource = None
+    """What candidates are chosen by. `none`: by the training tasks themselves."""
+    test: TaskSource = None
+    """What the result is measured on, once, at the end. `none`: it is not measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if isinstance(data, dict):  # a key with nothing after it says `none`, a key left out says nothing
+            return {key: "none" if value is None and key != "train" else value for key, value in data.items()}
+        return data
+
+
+def _variable_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ValueError("must be the NAME of an environment variable, such as OPENAI_API_KEY, not the key itself.")
+    return name
+
+
+class ModelSection(Section):
+    """A model: its name, or its name with where and how it is called."""
+
+    expected: ClassVar[str] = "the name of a model, or {model: …, base_url: …}"
+
+    model: str
+    """The name the endpoint knows it by, or a path for a model of your own."""
+    base_url: str | None = None
+    """The endpoint, up to and including its version (`http://localhost:8000/v1`)."""
+    api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
+    """Name of the environment variable that holds the key. The SDK's usual one when not given."""
+    api_version: str | None = None
+    """Makes it an Azure endpoint."""
+    headers: dict[str, str] = {}
+    """Sent with every request. Their values are masked wherever the configuration is kept."""
+    path: str | None = None
+    """Posted to, below `base_url`. `/chat/completions` when not given."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Left to the model when not given; so are the next two."""
+    max_tokens: PositiveInt | None = None
+    """Of one answer."""
+    seed: int | None = None
+
+    refused: ClassVar[dict[str, str]] = {
+        "api_key": "a key must not stand in a configuration, which is kept with every run. Put it into an environment "
+        "variable and write that one's name, such as  api_key_env: OPENAI_API_KEY"
+    }
+
+    def spec(self) -> dict[str, Any]:
+        """Only what was set, as `models.Endpoint.from_spec` takes it."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def model_long_form(value: Any) -> Any:
+    """A model's name as the mapping it stands for; anything else as it is."""
+    return {"model": value} if isinstance(value, str) else value
+
+
+Model = Annotated[ModelSection, BeforeValidator(model_long_form, json_schema_input_type=str | ModelSection)]
+
+
+class ModelsSection(Section):
+    """Models by what they are for."""
+
+    task: Model | None = None
+    """Sent by the agent instead of the model it asks for."""
+    optimizer: Model | None = None
+    """Writes better prompts. The agent's own model when not given."""
+    judge: Model | None = None
+    """Scores answers that nothing else can score. The agent's own model when not given."""
+    policy: Model | None = None
+    """Whose weights are trained."""
+
+
+class Price(Section):
+    """US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached: Annotated[float, Field(ge=0)] | None = None
+    """Input tokens the provider had read before. The price of input when not given."""
+
+
+class BudgetSection(Section):
+    """Hard caps; the run ends, keeping its best, when one is reached."""
+
+    usd: PositiveFloat | None = None
+    calls: PositiveInt | None = None
+    """Model calls, the agent's and ours together."""
+    task_calls: PositiveInt | None = None
+    """Model calls of the agent."""
+    optimizer_calls: PositiveInt | None = None
+    """Model calls of the optimiser and the judge."""
+    tokens: PositiveInt | None = None
+    """In and out, of all calls."""
+    minutes: PositiveFloat | None = None
+    """Of wall-clock time."""
+    prices: dict[str, Price] = {}
+    """Model name → price, for models that the built-in table does not know or knows wrongly."""
+
+    def caps(self) -> dict[str, float]:
+        """The caps that were set, by the names `budget.Limits` has for them."""
+        return self.model_dump(exclude={"prices"}, exclude_none=True)
+
+    def price_overrides(self) -> dict[str, tuple[float, float, float]]:
+        """Model name → (input, cached, output), as `models.Ledger` takes them."""
+        cached = {name: p.input if p.cached is None else p.cached for name, p in self.prices.items()}
+        return {name: (p.input, cached[name], p.output) for name, p in self.prices.items()}
+
+
+def stages_long_form(value: Any) -> Any:
+    """An algorithm, a name, or a list of both, as the list of mappings it stands for."""
+    entries = [value] if isinstance(value, str | dict) else value
+    if not isinstance(entries, list):
+        return entries
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def tasks_long_form(value: Any) -> Any:
+    """A task file or a list of tasks as the mapping it stands for."""
+    return {"train": value} if isinstance(value, str | list | os.PathLike) else value
