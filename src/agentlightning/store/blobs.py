@@ -1,0 +1,84 @@
+"""Blobs as files in a folder, named by the hash of their content.
+
+A name can only ever mean one content, so several processes may write the same blob at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+from agentlightning.errors import StoreError
+from agentlightning.store.base import BlobRef
+from agentlightning.store.whole_file import draft
+
+CHUNK_BYTES = 1 << 20
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobFolder:
+    """Blocking; the store calls it from threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, chunks: bytes | Iterable[bytes]) -> BlobRef:
+        """Keep the bytes, durable when this returns. A damaged file of the same name is healed."""
+        digest, size = hashlib.sha256(), 0
+        try:
+            with draft(self.folder) as writing:
+                for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
+                    writing.file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                ref = BlobRef(digest.hexdigest(), size)
+                path = self.path(ref)
+                path.parent.mkdir(exist_ok=True)
+                writing.publish(path)
+        except OSError as error:
+            raise StoreError(
+                f"blob could not be written to {self.folder}: {error}. "
+                "Check the disk's free space and the folder's permissions, then put it again."
+            ) from error
+        return ref
+
+    def path(self, ref: BlobRef) -> Path:
+        """Where a blob lies. StoreError when the reference is not a SHA-256 digest."""
+        if not _DIGEST.fullmatch(ref.sha256):
+            raise StoreError(f"{ref.sha256!r} is no blob reference: expected 64 lower-case hex digits (SHA-256).")
+        return self.folder / ref.sha256[:2] / ref.sha256
+
+    def read(self, ref: BlobRef) -> Generator[bytes]:
+        """The bytes in chunks. The last chunk is held back until size and hash of the whole are known to be right."""
+        digest, size, held = hashlib.sha256(), 0, b""
+        while chunk := self._chunk(ref, size):
+            if held:
+                yield held
+            digest.update(chunk)
+            size += len(chunk)
+            held = chunk
+        if (digest.hexdigest(), size) != (ref.sha256, ref.size):
+            raise StoreError(
+                f"blob {self.path(ref)} is damaged: {ref.size} bytes with that hash were expected, "
+                f"{size} bytes with hash {digest.hexdigest()[:12]}… were found. Put the original content again."
+            )
+        if held:
+            yield held
+
+    def _chunk(self, ref: BlobRef, offset: int) -> bytes:
+        # Opened anew for each chunk: a reader that stops half-way leaves no open file behind.
+        path = self.path(ref)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(CHUNK_BYTES)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"there is no blob {ref.sha256[:12]}… in {self.folder}. "
+                "Was the store's file copied without its blobs folder?"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"blob {path} could not be read: {error.strerror or error}.") from error
