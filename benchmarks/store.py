@@ -1,0 +1,218 @@
+"""How fast is the store, next to the fastest loop one could write by hand on the same SQLite?
+
+    python benchmarks/store.py            # up to 100,000 rows, under a minute
+    python benchmarks/store.py --million  # adds a store of 1,000,000 rows
+
+The hand-written loop has the same schema, indexes, sync mode and rows, is measured in the same run, in turns with the
+store (the best of the rounds counts for both), and commits once per batch, as the store's promise asks. "awaited" is
+one writer that waits for each append; "8 writers" are eight such at once, where commits are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from agentlightning.data.record import Record, make_record
+from agentlightning.store.base import Cursor
+from agentlightning.store.open import open_store
+from agentlightning.store.sqlite_file import open_file
+
+BATCHES = {1: 4_000, 50: 20_000, 500: 40_000}
+"""Batch size → rows written per measurement."""
+
+ROUNDS = 3
+_INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+def make_records(num_rows: int) -> list[Record]:
+    """Steps of about 1.5 KB, ten to a rollout; every tenth record is the rollout itself."""
+    return [_rollout(i) if i % 10 == 9 else _step(i) for i in range(num_rows)]
+
+
+def _step(i: int) -> Record:
+    body = {"id": f"s-{i}", "index": i % 10, "kind": "model", "agent": "solver", "call": {"messages": _messages(i)}}
+    return make_record("step", f"s-{i}", body, run=f"run-{i // 10_000}", rollout=f"r-{i // 10}")
+
+
+def _rollout(i: int) -> Record:
+    split = "test" if i // 10 % 20 == 0 else "train"
+    body = {"id": f"r-{i // 10}", "task": f"t-{i % 499}", "split": split, "status": "succeeded", "log": _messages(i)}
+    return make_record("rollout", f"r-{i // 10}", body, run=f"run-{i // 10_000}", rollout=f"r-{i // 10}")
+
+
+def _messages(i: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Question {i}: " + "what is the capital of this country? " * 36}]
+
+
+def batches(records: list[Record], size: int) -> Iterator[list[Record]]:
+    """Consecutive batches."""
+    return (records[start : start + size] for start in range(0, len(records), size))
+
+
+async def write_by_hand(folder: Path, records: list[Record], size: int) -> float:
+    """Rows per second of a plain loop: encode, executemany, commit."""
+    connection = open_file(folder / "hand.sqlite3", "process")
+    started = time.perf_counter()
+    for batch in batches(records, size):
+        rows = [
+            (r.kind, r.id, r.run, r.rollout, r.time, r.version, msgspec.json.encode(r.body).decode()) for r in batch
+        ]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_INSERT, rows)
+        connection.execute("COMMIT")
+    seconds = time.perf_counter() - started
+    connection.close()
+    return len(records) / seconds
+
+
+Way = Callable[[Path, list[Record], int], Awaitable[float]]
+
+
+async def write_awaited(folder: Path, records: list[Record], size: int) -> float:
+    """Rows per second of one writer that waits for each append."""
+    return await _write(folder, records, size, num_writers=1)
+
+
+async def write_together(folder: Path, records: list[Record], size: int) -> float:
+    """Rows per second of eight writers, each waiting for its own appends."""
+    return await _write(folder, records, size, num_writers=8)
+
+
+async def _write(folder: Path, records: list[Record], size: int, num_writers: int) -> float:
+    store = open_store(folder)
+    work = batches(records, size)
+
+    async def writer() -> None:
+        for batch in work:
+            await store.append(batch)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(writer() for _ in range(num_writers)))
+    seconds = time.perf_counter() - started
+    await store.close()
+    return len(records) / seconds
+
+
+async def write_submitted(folder: Path, records: list[Record], size: int) -> float:
+    """Rows per second of a recorder: submit everything, wait for the last."""
+    store = open_store(folder)
+    started = time.perf_counter()
+    futures: list[Future[Cursor]] = [store.submit(batch) for batch in batches(records, size)]
+    for future in futures:
+        future.result()
+    seconds = time.perf_counter() - started
+    await store.close()
+    return len(records) / seconds
+
+
+async def in_folder(way: Way, records: list[Record], size: int) -> float:
+    """Run one measurement in a fresh folder."""
+    folder = Path(tempfile.mkdtemp(prefix="store-benchmark-"))
+    try:
+        return await way(folder, records, size)
+    finally:
+        shutil.rmtree(folder)
+
+
+async def append_table() -> Table:
+    """Appending, against the loop by hand."""
+    table = Table("rows per append", "by hand", "awaited", "8 writers", "submitted", title="append, rows/s")
+
+    for size, num_rows in BATCHES.items():
+        records = make_records(num_rows)
+        ways = (write_by_hand, write_awaited, write_together, write_submitted)
+        best = [0.0] * len(ways)
+        for _ in range(ROUNDS):
+            for i, way in enumerate(ways):
+                best[i] = max(best[i], await in_folder(way, records, size))
+        ratios = [f"{speed:,.0f} ({speed / best[0]:.2f}×)" for speed in best[1:]]
+        table.add_row(str(size), f"{best[0]:,.0f}", *ratios)
+    return table
+
+
+async def read_table(sizes: list[int]) -> Table:
+    """Reading from stores of several sizes: all of it, the last 1,000 rows, and by filter."""
+    table = Table(
+        "rows in store", "read all, by hand", "read all", "last 1,000", "one rollout's steps", "100 rollouts' steps",
+        "test split, newest 100", "one kind, none there", title="read, rows/s and milliseconds",
+    )  # fmt: skip
+    for size in sizes:
+        folder = Path(tempfile.mkdtemp(prefix="store-benchmark-"))
+        try:
+            table.add_row(f"{size:,}", *await _read(folder, size))
+        finally:
+            shutil.rmtree(folder)
+    return table
+
+
+async def _read(folder: Path, size: int) -> list[str]:
+    store = open_store(folder)
+    cursor = Cursor("0")
+    for start in range(0, size, 20_000):
+        records = [_rollout(i) if i % 10 == 9 else _step(i) for i in range(start, min(size, start + 20_000))]
+        await store.append(records[:-1000])
+        cursor = await store.append([]) if start + 20_000 >= size else cursor
+        await store.append(records[-1000:])
+
+    async def seconds(**query: Any) -> float:
+        best = float("inf")
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            async for _ in store.read(**query):
+                pass
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    middle = size // 20
+    rollouts = [f"r-{i}" for i in range(middle, middle + 100)]
+    result = [
+        f"{size / await asyncio.to_thread(_read_by_hand, folder, size):,.0f} rows/s",
+        f"{size / await seconds():,.0f} rows/s",
+        f"{1000 / await seconds(since=cursor):,.0f} rows/s",
+        f"{await seconds(kind='step', where={'rollout': f'r-{middle}'}) * 1000:.1f} ms",
+        f"{await seconds(kind='step', where={'rollout': rollouts}) * 1000:.1f} ms",
+        f"{await seconds(kind='rollout', where={'split': 'test'}, newest_first=True, limit=100) * 1000:.1f} ms",
+        f"{await seconds(kind='control') * 1000:.1f} ms",
+    ]
+    await store.close()
+    return result
+
+
+def _read_by_hand(folder: Path, size: int) -> float:
+    best = float("inf")
+    for _ in range(ROUNDS):
+        connection = sqlite3.connect(folder / "store.sqlite3")
+        started = time.perf_counter()
+        rows = connection.execute("SELECT position, kind, id, run, rollout, time, version, body FROM records")
+        num_rows = sum(1 for row in rows if msgspec.json.decode(row[-1]))
+        best = min(best, time.perf_counter() - started)
+        connection.close()
+        assert num_rows == size
+    return best
+
+
+async def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description="Measure the store against plain SQLite.")
+    parser.add_argument("--million", action="store_true", help="also read from a store of 1,000,000 rows")
+    sizes = [1_000, 10_000, 100_000] + [1_000_000] * parser.parse_args().million
+    console = Console(width=160)
+    console.print(await append_table())
+    console.print(await read_table(sizes))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
