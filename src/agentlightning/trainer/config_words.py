@@ -7,13 +7,15 @@ A model may say more in two class variables: `expected` (what to write in its pl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from agentlightning.errors import near_miss
 from agentlightning.trainer.config_yaml import KeyPath
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _EXPECTED = {
     "int": "a whole number",
