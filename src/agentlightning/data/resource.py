@@ -108,20 +108,25 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return msgspec.structs.replace(self, demos=rest | ({agent: demos} if demos else {}))
 
     def apply(self, call: Call) -> Applied:
-        """The call as this policy wants it sent. Sites that do not match leave their text untouched and are named."""
+        """The call as this policy wants it sent. Sites that do not match leave their text untouched and are named.
+
+        Of several sites that match one message, the one with the most constant text owns it.
+        """
         messages, steered, missed = call.messages, [], []
         for kind in ("system", "prefix"):
-            active = [s for s in self.sites if s.kind == kind and s.agent == call.agent and s.id in self.prompts]
+            known = self._sites_of(call.agent, kind)
+            active = [site.id for site in known if site.id in self.prompts]
             if not active:
                 continue
-            for site in active:
-                changed = _steer(messages, site, self.prompts[site.id])
-                if changed is not None:
+            for site in known:
+                if (changed := _steer(messages, site, self.text_at(site))) is None:
+                    continue
+                if site.id in active:
                     messages = changed
                     steered.append(site.id)
-                    break
+                break
             else:
-                missed += [site.id for site in active]
+                missed += active
         if demos := self.demos.get(call.agent):
             messages = _insert_demos(messages, demos)
         call = msgspec.structs.replace(
@@ -131,6 +136,10 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
             params=call.params | self.sampling.get(call.agent, {}),
         )
         return Applied(call, tuple(steered), tuple(missed))
+
+    def _sites_of(self, agent: str, kind: str) -> list[PromptSite]:
+        known = [site for site in self.sites if site.kind == kind and site.agent == agent]
+        return sorted(known, key=lambda site: -templates.constant_length(site.template)) if len(known) > 1 else known
 
 
 def instruction_index(messages: list[Message], kind: SiteKind) -> int | None:
@@ -145,7 +154,7 @@ def editable_text(message: Message) -> str | None:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        texts = [part["text"] for part in content if _has_text(part)]
         return texts[0] if len(texts) == 1 else None
     return None
 
@@ -167,8 +176,11 @@ def _with_text(message: Message, text: str) -> Message:
     content = message["content"]
     if isinstance(content, str):
         return {**message, "content": text}
-    parts = [{**part, "text": text} if isinstance(part, dict) and "text" in part else part for part in content]
-    return {**message, "content": parts}
+    return {**message, "content": [{**part, "text": text} if _has_text(part) else part for part in content]}
+
+
+def _has_text(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
 def _insert_demos(messages: list[Message], demos: list[Demo]) -> list[Message]:

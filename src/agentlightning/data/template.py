@@ -6,7 +6,9 @@ Matching takes the leftmost fit of each constant run, so it is linear in the tex
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from functools import lru_cache
+from itertools import accumulate
 
 _MARKER = re.compile(r"⟦([^⟦⟧]{1,64})⟧")
 _SPACE = re.compile(r"\s+")
@@ -29,18 +31,28 @@ def slot_names(template: str) -> tuple[str, ...]:
     return parse(template)[1]
 
 
+def constant_length(template: str) -> int:
+    """Characters of the template that are not slots."""
+    return sum(map(len, parse(template)[0]))
+
+
 def match(template: str, text: str) -> dict[str, str] | None:
     """The slot values with which `template` renders to `text`, or None.
 
-    A text that differs only in white space between the constants still matches (the one realignment tried).
+    A text that differs only in white space between the constants still matches (the one realignment tried); its values
+    keep their own white space. A slot that stands twice must have the same value in both places.
     """
     constants, names = parse(template)
-    values = _fit(constants, text)
-    if values is None and _SPACE.search(template):
-        values = _fit(tuple(_SPACE.sub(" ", constant) for constant in constants), _SPACE.sub(" ", text))
-    if values is None:
+    spans = fit(constants, text)
+    if spans is None and _SPACE.search(template):
+        spans = _fit_any_space(template, text)
+    if spans is None:
         return None
-    return dict(zip(names, values, strict=True))
+    values: dict[str, str] = {}
+    for name, (start, end) in zip(names, spans, strict=True):
+        if values.setdefault(name, text[start:end]) != text[start:end]:
+            return None
+    return values
 
 
 def render(template: str, values: dict[str, str]) -> str:
@@ -75,19 +87,40 @@ def candidate_problems(template: str, text: str, *, max_length: int | None = Non
     return problems
 
 
-def _fit(constants: tuple[str, ...], text: str) -> list[str] | None:
+def fit(constants: tuple[str, ...], text: str) -> list[tuple[int, int]] | None:
+    """Where the slots lie in `text`, as (start, end) between the constants taken leftmost; None when one is missing."""
     first, last = constants[0], constants[-1]
     if len(constants) == 1:
         return [] if text == first else None
     if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
         return None
-    values: list[str] = []
+    spans: list[tuple[int, int]] = []
     position, end = len(first), len(text) - len(last)
     for constant in constants[1:-1]:
         found = text.find(constant, position, end)
         if found < 0:
             return None
-        values.append(text[position:found])
+        spans.append((position, found))
         position = found + len(constant)
-    values.append(text[position:end])
-    return values
+    spans.append((position, end))
+    return spans
+
+
+@lru_cache(maxsize=4096)
+def _collapsed(template: str) -> tuple[str, ...]:
+    return tuple(_SPACE.sub(" ", constant) for constant in parse(template)[0])
+
+
+def _fit_any_space(template: str, text: str) -> list[tuple[int, int]] | None:
+    """As `fit`, any run of white space counting as one space; the spans are places in the text as it stands."""
+    spans = fit(_collapsed(template), _SPACE.sub(" ", text))
+    if not spans:
+        return spans
+    runs = [run.span() for run in _SPACE.finditer(text)]
+    dropped = [0, *accumulate(end - start - 1 for start, end in runs)]
+    ends = [end - gone for (_, end), gone in zip(runs, dropped[1:], strict=True)]
+
+    def origin(place: int) -> int:
+        return place + dropped[bisect_right(ends, place)]
+
+    return [(origin(start), origin(end)) for start, end in spans]
