@@ -20,7 +20,7 @@ from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
-from agentlightning.data.task import Task
+from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group, Trajectory
 from agentlightning.errors import AgentError, BudgetExhausted, DataError
 from agentlightning.interception.sites import SiteReport, discover_sites
@@ -142,7 +142,7 @@ class Run:
             f"agent {self.agent.agent_id} ({self.agent.adapter.name}), {tasks}",
             f"algorithm {stages}, {settings.max_epochs} epochs, {settings.max_in_flight} rollouts at a time",
             f"rollouts: baseline {baseline}, search {search}, held-out test {test}",
-            f"optimiser and judge: {self.models.describe('optimizer')}; {self.models.describe('judge')}",
+            *dict.fromkeys(f"our own calls: {self.models.describe(role)}" for role in ("optimizer", "judge")),
             f"budget: {self.budget.describe()}",
         ]
 
@@ -317,8 +317,8 @@ class Run:
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def _finish(self, report: SiteReport, winners: dict[str, Policy]) -> TrainingResult:
-        is_held_out = bool(self.test)
-        tasks = self.test or self.validation
+        is_held_out = bool(self.test and winners)
+        tasks = self.test if is_held_out else self.validation
         baseline, by_winner = await self._final_groups(tasks, winners, is_held_out)
         claim = verdict(
             _rewards(baseline), {id: _rewards(groups) for id, groups in by_winner.items()}, is_held_out=is_held_out
@@ -353,15 +353,10 @@ class Run:
     ) -> tuple[list[Group], dict[str, list[Group]]]:
         """The original and every winner on the same tasks. Without held-out tasks these are the validation rollouts."""
         self.budget.begin_final_test()
-        if not is_held_out:
-            session = self._session(self.stages[-1].name, ORIGINAL, [], None)
-            split = "train" if self.splits.is_cross_fitted else "validation"
-            stage = session.stage
-        elif winners:
-            split, stage = "test", _TEST_STAGE
+        split: Split = "test" if is_held_out else "train" if self.splits.is_cross_fitted else "validation"
+        stage = _TEST_STAGE if is_held_out else self.stages[-1].name
+        if is_held_out:
             self.callbacks.tell("on_stage_start", "test", f"measuring on {len(tasks)} tasks nobody has seen")
-        else:
-            return self._known_groups(tasks), {}
         try:
             policies = [ORIGINAL, *winners.values()]
             measured = await asyncio.gather(
