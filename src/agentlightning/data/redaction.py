@@ -21,20 +21,22 @@ class _Rule(NamedTuple):
 
 
 _KEY = _Rule(
-    tuple(
-        "sk- k_live_ k_test_ akia asia aiza ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- xox hf_ gsk_ r8_ eyj".split()
-    ),
+    ("sk-", "k_live_", "k_test_", "akia", "asia", "aiza", "glpat-", "xox", "hf_", "gsk_", "r8_", "eyj"),
     re.compile(
         r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic and many that follow them
         r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
         r"|(?:AKIA|ASIA)[0-9A-Z]{16}"  # AWS
         r"|AIza[A-Za-z0-9_-]{35}"  # Google
-        r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
         r"|glpat-[A-Za-z0-9_-]{20,}"  # GitLab
         r"|xox[abeprs]-[A-Za-z0-9-]{10,}"  # Slack
         r"|(?:hf|gsk|r8)_[A-Za-z0-9]{30,}"  # Hugging Face, Groq, Replicate
         r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"  # JSON web tokens
     ),
+    SECRET,
+)
+_GITHUB = _Rule(
+    ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
     SECRET,
 )
 _AUTHORIZATION = _Rule(
@@ -62,7 +64,7 @@ _ASSIGNED = _Rule(
     ),
     rf"\1{SECRET}",
 )
-_RULES = (_KEY, _AUTHORIZATION, _BEARER, _ASSIGNED)
+_RULES = (_KEY, _GITHUB, _AUTHORIZATION, _BEARER, _ASSIGNED)
 
 _FIELDS = re.compile(
     r"(?:proxy-)?authorization|(?:x-)?api[_-]?key|(?:access|auth|refresh)[_-]?token|client[_-]?secret|password",
