@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agentlightning.data.record import Record, make_record
-from agentlightning.store.base import Cursor
+from agentlightning.store.base import Cursor, Store
 from agentlightning.store.open import open_store
 from agentlightning.store.sqlite_file import open_file
 
@@ -37,9 +37,9 @@ ROUNDS = 3
 _INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def make_records(num_rows: int) -> list[Record]:
-    """Steps of about 1.5 KB, ten to a rollout; every tenth record is the rollout itself."""
-    return [_rollout(i) if i % 10 == 9 else _step(i) for i in range(num_rows)]
+def make_records(start: int, end: int) -> list[Record]:
+    """Steps of about 1.5 KB, nine to a rollout; every tenth record is the rollout itself."""
+    return [_rollout(i) if i % 10 == 9 else _step(i) for i in range(start, end)]
 
 
 def _step(i: int) -> Record:
@@ -132,7 +132,7 @@ async def append_table() -> Table:
     table = Table("rows per append", "by hand", "awaited", "8 writers", "submitted", title="append, rows/s")
 
     for size, num_rows in BATCHES.items():
-        records = make_records(num_rows)
+        records = make_records(0, num_rows)
         ways = (write_by_hand, write_awaited, write_together, write_submitted)
         best = [0.0] * len(ways)
         for _ in range(ROUNDS):
@@ -158,14 +158,15 @@ async def read_table(sizes: list[int]) -> Table:
     return table
 
 
+async def _fill(store: Store, size: int) -> Cursor:
+    """Write `size` rows; the cursor stands 1,000 before the end."""
+    cursors = [await store.append(make_records(start, start + 1_000)) for start in range(0, size, 1_000)]
+    return cursors[-2] if len(cursors) > 1 else Cursor("0")
+
+
 async def _read(folder: Path, size: int) -> list[str]:
     store = open_store(folder)
-    cursor = Cursor("0")
-    for start in range(0, size, 20_000):
-        records = [_rollout(i) if i % 10 == 9 else _step(i) for i in range(start, min(size, start + 20_000))]
-        await store.append(records[:-1000])
-        cursor = await store.append([]) if start + 20_000 >= size else cursor
-        await store.append(records[-1000:])
+    cursor = await _fill(store, size)
 
     async def seconds(**query: Any) -> float:
         best = float("inf")
