@@ -14,6 +14,8 @@ import httpx
 from agentlightning import Task
 from tests.servers import FakeOpenAI
 
+CLIENT = httpx.Client(verify=False)
+"""One for all: making a TLS context costs more than a whole rollout."""
 PROMPT = "You repeat what you are told."
 
 
@@ -32,7 +34,7 @@ def shouting_model(body: dict[str, Any]) -> str:
 def repeat(server: FakeOpenAI, question: str, **extra: Any) -> str:
     messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": question}]
     url = f"{server.base_url}/chat/completions"
-    response = httpx.post(url, json={"model": "m", "messages": messages, **extra}, timeout=10)
+    response = CLIENT.post(url, json={"model": "m", "messages": messages, **extra}, timeout=10)
     response.raise_for_status()
     return response.json()["choices"][0]["message"]["content"]
 
