@@ -1,0 +1,98 @@
+# Everything a developer does, each from a machine with nothing but Python 3.11–3.13 and make.
+# Environments are made when missing and brought up to date when pyproject.toml changes.
+#
+#   make demo            optimise a small agent end to end, offline     (ARGS="--output DIR …" goes to the command)
+#   make test            the tests                                      (ARGS="-k name …" goes to pytest)
+#   make lint            style and formatting
+#   make check           lint, types and tests
+#   make test-frameworks the tests that need one certain version of an SDK, each version in its own environment
+#   make docs            run the code in README and docs
+#   make schema          write the configuration's JSON Schema again
+#   make clean           remove builds, caches and the side environments (.venv stays)
+
+.SHELLFLAGS := -eu -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+SIDE ?= .venvs
+ARGS ?=
+FRAMEWORKS := openai-0.28 openai-2
+PINS_openai-0.28 := openai==0.28.1 requests aiohttp
+PINS_openai-2 := openai==2.54.0
+
+.PHONY: help demo demo-light test lint check types docs schema clean test-frameworks $(FRAMEWORKS:%=test-%)
+
+IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c '$(IS_FIT)' >/dev/null 2>&1 && echo "$$p" && break; done)
+
+# One retry: a registry that stumbles once should not fail a build.
+define install
+	@echo "installing $(2) into $(1)"
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2) || \
+	  { echo "pip failed; trying once more"; sleep 5; $(1)/bin/python -m pip install --disable-pip-version-check $(2); }
+endef
+
+define make_venv
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "error: no Python 3.11, 3.12 or 3.13 with the venv module was found."; \
+	  echo "       Install one (Debian, Ubuntu: apt install python3-venv), or name it: make PYTHON=/path/to/python3.12"; \
+	  exit 1; fi
+	@[ -x $(1)/bin/python ] || { echo "making $(1) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(1); }
+endef
+
+help:
+	@sed -n '/^#  /s/^#  *//p' Makefile
+
+# ── environments: one stamp each, older than pyproject.toml means out of date ──
+
+$(VENV)/.installed: pyproject.toml
+	$(call make_venv,$(VENV))
+	$(call install,$(VENV),-e '.[dev]')
+	@touch $@
+
+$(SIDE)/demo/.installed: pyproject.toml
+	$(call make_venv,$(SIDE)/demo)
+	$(call install,$(SIDE)/demo,-e '.[demo]')
+	@touch $@
+
+TEST_TOOLS := 'pytest>=8.3' 'pytest-timeout>=2.3' 'hypothesis>=6.100'
+
+$(FRAMEWORKS:%=$(SIDE)/%/.installed): $(SIDE)/%/.installed: pyproject.toml Makefile
+	$(call make_venv,$(SIDE)/$*)
+	$(call install,$(SIDE)/$*,-e . $(TEST_TOOLS) $(PINS_$*))
+	@touch $@
+
+# ── what they are for ──
+
+demo demo-light: $(SIDE)/demo/.installed
+	$(SIDE)/demo/bin/agentlightning demo $(ARGS)
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed
+	$(VENV)/bin/pyright
+
+check: lint types test
+
+test-frameworks: $(FRAMEWORKS:%=test-%)
+
+# AGENTLIGHTNING_EXPECT_OPENAI makes a test that wants this version fail, not skip, when it does not find it.
+$(FRAMEWORKS:%=test-%): test-%: $(SIDE)/%/.installed
+	AGENTLIGHTNING_EXPECT_OPENAI=$(subst openai-,,$*) $(SIDE)/$*/bin/python -m pytest tests/frameworks $(ARGS)
+
+docs: $(VENV)/.installed
+	@if [ -f docs/check.py ]; then $(VENV)/bin/python docs/check.py $(ARGS); else echo "docs/check.py is not there: no code to run"; fi
+
+schema: $(VENV)/.installed
+	$(VENV)/bin/python scripts/write_config_schema.py
+
+clean:
+	rm -rf $(SIDE) dist build .pytest_cache .ruff_cache .hypothesis .demo
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
