@@ -1,8 +1,8 @@
 """Scopes follow the work: into threads the agent starts and tasks it submits to executors.
 
 Python hands a ContextVar to `asyncio` tasks and `to_thread` by itself, but not to `Thread.start` and
-`ThreadPoolExecutor.submit` (and so not to `loop.run_in_executor`). Only our own variable is carried, only while a scope
-is open; an executor's own worker threads are left alone, for they outlive the rollout that first needed them.
+`ThreadPoolExecutor.submit` (and so not to `loop.run_in_executor`). Only our own variables are carried, only while in a
+scope; an executor's own worker threads are left alone, for they outlive the rollout that first needed them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import thread as pool
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
-from agentlightning.interception.scope import current_agent, current_scope, run_in
+from agentlightning.interception.scope import Scope, current_agent, current_scope, run_in
 
 _is_installed = False
 
@@ -30,7 +30,7 @@ def install() -> None:
     def carrying_start(self: threading.Thread) -> None:
         scope = current_scope()
         if scope is not None and getattr(self, "_target", None) is not pool._worker:  # pyright: ignore
-            self.run = partial(run_in, scope, current_agent(), self.run)
+            _carry(self, scope)
         start(self)
 
     @wraps(submit)
@@ -42,3 +42,15 @@ def install() -> None:
 
     threading.Thread.start = carrying_start
     ThreadPoolExecutor.submit = carrying_submit
+
+
+def _carry(thread: threading.Thread, scope: Scope) -> None:
+    agent, own = current_agent(), vars(thread).get("run")
+
+    def run() -> None:
+        vars(thread).pop("run")  # as it was, and without a cycle that would keep the thread alive
+        if own is not None:
+            vars(thread)["run"] = own
+        run_in(scope, agent, thread.run)
+
+    vars(thread)["run"] = run

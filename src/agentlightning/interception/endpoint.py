@@ -5,17 +5,20 @@ Kept in memory only: a key never reaches a record.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import base64
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+from agentlightning.errors import DataError
+from agentlightning.interception.dialects import decode_object
 from agentlightning.interception.exchange import Exchange
 
 _AUTH = ("authorization", "api-key", "x-api-key", "openai-organization", "openai-project")
 
 
 class SeenEndpoint(msgspec.Struct, frozen=True):
-    """Where an agent's call went. `repr` shows no header."""
+    """Where an agent's call went. `repr` shows no header and no query."""
 
     model: str
     base_url: str
@@ -29,19 +32,34 @@ class SeenEndpoint(msgspec.Struct, frozen=True):
 
 
 def seen_endpoint(exchange: Exchange) -> SeenEndpoint | None:
-    """The endpoint of a call that was answered, or None."""
+    """The endpoint of a call that was answered, and the model the agent asked for there; None for any other call."""
     if exchange.status is None or exchange.status >= 400:
         return None
-    call = exchange.to_step("", "").call
-    if call is None or not call.model:
+    try:
+        call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent)
+    except DataError:
+        return None
+    if not call.model:
         return None
     parts = urlsplit(str(exchange.url))
     path = parts.path.removesuffix(exchange.dialect.path_suffix)
-    headers = {key.lower(): value for key, value in exchange.headers.items() if key.lower() in _AUTH}
+    given = {str(key).lower(): _text(value) for key, value in exchange.headers.items()}
     return SeenEndpoint(
         model=call.model,
-        base_url=f"{parts.scheme}://{parts.netloc}{path}",
+        base_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}",
         query=parts.query,
-        headers=headers,
+        headers=_basic(parts) | {key: value for key, value in given.items() if key in _AUTH},
         dialect=exchange.dialect.name,
     )
+
+
+def _basic(parts: SplitResult) -> dict[str, str]:
+    """What an HTTP library makes of a user and password in the address."""
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

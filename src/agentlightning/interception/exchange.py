@@ -6,24 +6,20 @@ The exchange is opened when the request leaves, so an answer that is never read 
 from __future__ import annotations
 
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
-
-from agentlightning.data.call import Call, Reply
 from agentlightning.data.trajectory import Step
-from agentlightning.errors import DataError
-from agentlightning.interception.dialects.base import Body, Dialect
+from agentlightning.interception.dialects.base import Dialect
+from agentlightning.interception.reading import read_step
+from agentlightning.interception.sse import UsageFilter
 
-_decode = msgspec.json.Decoder().decode
-_SEPARATORS = (b"\n\n", b"\r\n\r\n")
+_TAIL_CHUNKS = 32
+"""How many of the last chunks are searched for the stream's end: more than its bytes, were they to come one by one."""
 
 
 class Exchange:
-    """Bytes out, bytes back. Written by the thread that calls the model, read after it ended."""
+    """Bytes out, bytes back. Written by the thread that calls the model, read by any."""
 
     def __init__(
         self,
@@ -32,9 +28,10 @@ class Exchange:
         agent: str,
         dialect: Dialect,
         url: Any,
-        headers: Mapping[str, str],
+        headers: Mapping[Any, Any],
         body: bytes,
         on_end: Callable[[Exchange], None] | None = None,
+        is_recorded: bool = True,
     ) -> None:
         self.index = index
         self.agent = agent
@@ -44,172 +41,94 @@ class Exchange:
         self.original_body = body
         self.body = body
         """What is really sent; differs from `original_body` when steered or when usage was asked for."""
+        self.is_recorded = is_recorded
+        """False: only the request is of interest (it was steered), so nobody need look at the response."""
         self.policy_id: str | None = None
         self.steered: tuple[str, ...] = ()
         self.missed: tuple[str, ...] = ()
-        self.has_asked_usage = False
         self.started_at = time.time()
         self.latency_seconds: float | None = None
         self.status: int | None = None
         self.error: str | None = None
+        self.is_stream = False
         self.is_partial = True
+        self.chunks: list[bytes] = []
+        self.decompress: Callable[[bytes], bytes] | None = None
+        """What makes the collected bytes readable, when they are still compressed."""
+        self._body_without_usage: bytes | None = None
+        self._usage_filter: UsageFilter | None = None
         self._t0 = time.perf_counter()
-        self._chunks: list[bytes] = []
-        self._encoding = ""
-        self._is_stream = False
-        self._pending = b""
-        self._has_ended = False
         self._on_end = on_end
+        self._ending = iter((True,))  # whoever draws from it ends the exchange; drawing is atomic
 
     @property
     def is_changed(self) -> bool:
         return self.body is not self.original_body
 
-    def answered(self, status: int, headers: Mapping[str, str], *, is_encoded: bool = False) -> None:
-        """The response's head is here. `is_encoded`: the bytes to come are still compressed as the head says."""
+    @property
+    def has_asked_usage(self) -> bool:
+        return self._body_without_usage is not None
+
+    def ask_usage(self) -> None:
+        """Have a streamed answer end with its token usage; the event it comes in is taken out again."""
+        changed = self.dialect.ask_usage(self.body)
+        if changed is not None:
+            self.body, self._body_without_usage = changed, self.body
+
+    def may_refuse_usage(self) -> bool:
+        """Was the request turned down, perhaps only because usage was asked for? The body of the answer tells."""
+        return self.has_asked_usage and self.status in (400, 422)
+
+    def forget_usage(self) -> None:
+        """Make `body` the request as the agent wrote it (but for its prompt)."""
+        if self._body_without_usage is not None:
+            self.body, self._body_without_usage = self._body_without_usage, None
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """The response's head is here."""
+        kind = headers.get("content-type") or ""
         self.status = status
-        self._is_stream = "event-stream" in headers.get("content-type", "")
-        self._encoding = headers.get("content-encoding", "") if is_encoded else ""
+        self.is_stream = "event-stream" in kind
+        if self.has_asked_usage and status < 400 and "json" not in kind:
+            self._usage_filter = UsageFilter(self.dialect)
 
     def feed(self, chunk: bytes) -> bytes:
         """Keep a piece of the body; gives back what the caller should see (without the usage event we asked for)."""
-        self._chunks.append(chunk)
-        if not (self.has_asked_usage and self._is_stream) or self._encoding:
-            return chunk
-        return self._without_usage_event(chunk)
+        self.chunks.append(chunk)
+        return chunk if self._usage_filter is None else self._usage_filter.feed(chunk)
 
     def end(self, *, is_partial: bool = False) -> bytes:
-        """The body is over. Gives back what `feed` still held."""
-        rest, self._pending = self._pending, b""
-        if not self._has_ended:
-            self._has_ended = True
-            self.is_partial = is_partial
+        """The body is over, or (partial) nobody will read its rest. Gives back what `feed` still held."""
+        if next(self._ending, False):
+            self.is_partial = is_partial and not self._has_stream_ended()
             self.latency_seconds = time.perf_counter() - self._t0
             if self._on_end is not None:
                 self._on_end(self)
-        return rest
+        return b"" if self._usage_filter is None else self._usage_filter.flush()
 
     def complete(self, body: bytes) -> None:
         """The whole body at once."""
-        self._chunks.append(body)
+        self.chunks.append(body)
         self.end()
 
     def fail(self, error: BaseException) -> None:
         """No answer came, or the stream broke."""
-        self.error = f"{type(error).__name__}: {error}".strip(": ")
-        self.end(is_partial=bool(self._chunks))
-
-    def refuses_usage(self, content: bytes) -> bool:
-        """Did the endpoint turn this request down only because usage was asked for?"""
-        return self.has_asked_usage and self.status in (400, 422) and b"stream_options" in content
-
-    def forget_usage(self) -> None:
-        """Send the request as the agent wrote it (but for its prompt): the endpoint does not know `stream_options`."""
-        self.has_asked_usage = False
-        body = _decode(self.body)
-        body.pop("stream_options", None)
-        self.body = msgspec.json.encode(body)
+        if self.latency_seconds is None:
+            self.error = f"{type(error).__name__}: {error}".strip(": ")
+            has_begun = self.status is not None
+            self.status = self.status or _status_of(error)
+            self.end(is_partial=has_begun)
 
     def to_step(self, rollout_id: str, step_id: str) -> Step:
-        """The finished (or cut short) exchange as a record. Never raises: what cannot be read becomes its error."""
-        call, reply, error = self._parse()
-        return Step(
-            id=step_id,
-            rollout_id=rollout_id,
-            index=self.index,
-            kind="model",
-            agent=self.agent,
-            started_at=self.started_at,
-            latency_seconds=self.latency_seconds,
-            call=call,
-            reply=reply,
-            error=error,
-            status=self.status,
-            retry=_retry_count(self.headers),
-            is_partial=self.is_partial,
-            dialect=self.dialect.name,
-            endpoint=_without_query(str(self.url)),
-            policy_id=self.policy_id,
-            steered_sites=list(self.steered),
-            missed_sites=list(self.missed),
-            prompt_ids=reply.prompt_ids if reply else None,
-            completion_ids=reply.completion_ids if reply else None,
-            logprobs=reply.logprobs if reply else None,
-        )
+        """The exchange as a record, finished or not. Never raises: what cannot be read becomes its error."""
+        return read_step(self, rollout_id, step_id)
 
-    def _parse(self) -> tuple[Call | None, Reply | None, str | None]:
-        call: Call | None = None
-        try:
-            call = self.dialect.call(_decode(self.body), self.agent)
-            if self.error or self.status is None:
-                return call, None, self.error or "no answer: the call was still open when the rollout ended"
-            content = self._content()
-            if self.status >= 400:
-                return call, None, _provider_message(self.status, content)
-            if self._is_stream:
-                return call, self.dialect.assemble(_events(content)), None
-            return call, self.dialect.reply(_decode(content)), None
-        except (DataError, msgspec.DecodeError, UnicodeDecodeError, zlib.error) as error:
-            return call, None, f"the endpoint's answer cannot be read as {self.dialect.name}: {error}"
-
-    def _content(self) -> bytes:
-        content = b"".join(self._chunks)
-        if self._encoding in ("gzip", "deflate"):
-            return zlib.decompressobj(wbits=47 if self._encoding == "gzip" else 15).decompress(content)
-        if self._encoding not in ("", "identity"):
-            raise DataError(f"it is compressed with {self._encoding!r}, which is only passed through")
-        return content
-
-    def _without_usage_event(self, chunk: bytes) -> bytes:
-        """Whole events only, so that one split over two chunks is still recognised; the rest waits for its end."""
-        data = self._pending + chunk
-        ends = (data.rfind(separator) + len(separator) for separator in _SEPARATORS if separator in data)
-        cut = max(ends, default=0)
-        whole, self._pending = data[:cut], data[cut:]
-        if b'"usage"' not in whole:
-            return whole
-        separator = b"\r\n\r\n" if b"\r\n\r\n" in whole else b"\n\n"
-        kept = [event for event in whole.split(separator) if not self._is_usage(event)]
-        return separator.join(kept)
-
-    def _is_usage(self, event: bytes) -> bool:
-        return any(self.dialect.is_usage_event(body) for body in _events(event))
+    def _has_stream_ended(self) -> bool:
+        """SDKs stop reading at the last event, not at the last byte."""
+        return self.is_stream and self.dialect.stream_end in b"".join(self.chunks[-_TAIL_CHUNKS:])
 
 
-def _events(content: bytes) -> Iterator[Body]:
-    """The JSON objects of a server-sent event stream; a last event that was cut off is left out."""
-    for line in content.splitlines():
-        if not line.startswith(b"data:"):
-            continue
-        payload = line[5:].strip()
-        if not payload or payload == b"[DONE]":
-            continue
-        try:
-            event = _decode(payload)
-        except msgspec.DecodeError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _provider_message(status: int, content: bytes) -> str:
-    try:
-        body: Any = _decode(content)
-        error = body.get("error", body) if isinstance(body, dict) else body
-        message = error.get("message", error) if isinstance(error, dict) else error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        message = content[:200].decode("utf-8", "replace")
-    return f"HTTP {status}: {message}"
-
-
-def _retry_count(headers: Mapping[str, str]) -> int:
-    value = headers.get("x-stainless-retry-count", "0")
-    return int(value) if value.isdigit() else 0
-
-
-def _without_query(url: str) -> str:
-    """Scheme, host and path: a query or user part may hold a key."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+def _status_of(error: BaseException) -> int | None:
+    """The status in an error a library raises for one (`raise_for_status` hooks)."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None

@@ -1,12 +1,13 @@
 """Keeps what a rollout does, in the order it began, without ever making the agent wait.
 
 Entries are opened by the agent's threads and turned into steps by whoever asks, off those threads. `on_end` hears of
-each finished entry at once and must only hand it on (to a queue).
+each finished entry at once, once, and must only hand it on (to a queue); were it to raise, the agent would not notice.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from agentlightning.data.record import new_id
 from agentlightning.data.trajectory import Step, StepKind
 from agentlightning.interception.dialects.base import Dialect
 from agentlightning.interception.exchange import Exchange
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(Protocol):
@@ -47,16 +50,18 @@ class Span:
         self.arguments = plain(arguments)
         self.result: Any = None
         self.error: str | None = None
+        self.is_partial = True
         self.latency_seconds: float | None = None
         self.started_at = time.time()
         self._t0 = time.perf_counter()
         self._on_end = on_end
 
-    def end(self, result: Any = None, error: BaseException | None = None) -> None:
-        """The inner call returned, or raised."""
-        self.latency_seconds = time.perf_counter() - self._t0
+    def end(self, result: Any = None, error: BaseException | None = None, *, is_partial: bool = False) -> None:
+        """The inner call returned, or raised; partial: a generator that was not read to its end."""
         self.result = plain(result)
         self.error = f"{type(error).__name__}: {error}" if error is not None else None
+        self.is_partial = is_partial
+        self.latency_seconds = time.perf_counter() - self._t0
         if self._on_end is not None:
             self._on_end(self)
 
@@ -73,7 +78,7 @@ class Span:
             arguments=self.arguments,
             result=self.result,
             error=self.error,
-            is_partial=self.latency_seconds is None,
+            is_partial=self.is_partial,
         )
 
 
@@ -85,10 +90,12 @@ class Recorder:
     ) -> None:
         self.rollout_id = rollout_id or new_id("r")
         self.entries: list[Entry] = []
+        self.num_lost = 0
+        """Entries whose `on_end` failed."""
         self._indices = itertools.count()
         self._on_end = on_end
 
-    def open_call(self, *, agent: str, dialect: Dialect, url: Any, headers: Mapping[str, str], body: bytes) -> Exchange:
+    def open_call(self, *, agent: str, dialect: Dialect, url: Any, headers: Mapping[Any, Any], body: bytes) -> Exchange:
         """A model call is about to leave."""
         entry = Exchange(
             index=next(self._indices),
@@ -123,13 +130,30 @@ class Recorder:
         return [self.step(entry) for entry in sorted(self.entries, key=lambda entry: entry.index)]
 
     def _ended(self, entry: Entry) -> None:
-        if self._on_end is not None:
+        if self._on_end is None:
+            return
+        try:
             self._on_end(self, entry)
+        except Exception:  # noqa: BLE001 - a fault of ours, not the agent's: it is logged and counted
+            self.num_lost += 1
+            _log.exception("on_end failed for step %d of rollout %s", entry.index, self.rollout_id)
 
 
 def plain(value: Any) -> Any:
-    """A JSON-able snapshot of a value, taken now: what JSON cannot say becomes its text."""
+    """A JSON-able snapshot of a value, taken now: what JSON cannot say becomes its text. Never raises."""
     try:
-        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=repr))
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        return repr(value)
+        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_described))
+    except Exception:  # noqa: BLE001 - whatever the value's own methods raise
+        return _repr(value)
+
+
+def _described(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)  # pydantic
+    return dump(mode="json") if callable(dump) and not isinstance(value, type) else _repr(value)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value).encode("utf-8", "replace").decode()
+    except Exception as error:  # noqa: BLE001 - the user's own method
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"

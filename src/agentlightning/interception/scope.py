@@ -6,6 +6,7 @@ rollout left behind, so that their late calls are stopped instead of being paid 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -49,6 +50,7 @@ class Scope:
         self.num_late_calls = 0
         self._admit = admit
         self._is_closed = False
+        self._lock = threading.Lock()
 
     @property
     def is_closed(self) -> bool:
@@ -57,10 +59,11 @@ class Scope:
     def admit(self) -> None:
         """Let one more call through, or raise RolloutStopped."""
         if self._is_closed:
-            self.num_late_calls += 1
+            with self._lock:
+                self.num_late_calls += 1
             raise RolloutStopped(
-                f"the rollout of agent {self.agent!r} has ended; a thread it left behind made another model call. "
-                "The call was not sent. Join the agent's threads before it returns."
+                f"the rollout of agent {self.agent!r} has ended, but a thread or task it left behind made another "
+                "call. The call was not made. Join threads and await tasks before the agent returns."
             )
         if self._admit is not None:
             self._admit()

@@ -2,67 +2,100 @@
 
 Order matters: the scope must admit the call (budget, not closed) before anything is recorded; the record is opened
 before the request leaves; steering works on a parsed copy, so a request nobody changes keeps its very bytes.
+The real send runs outside any scope: a transport used underneath another one then has nothing to record twice.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from agentlightning.errors import DataError
 from agentlightning.interception.dialects import dialect_of
+from agentlightning.interception.dialects.base import Body, decode_object
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.recorder import Recorder
-from agentlightning.interception.scope import Scope, current_agent, current_scope
+from agentlightning.interception.scope import Scope, current_agent, current_scope, entered
 
-_IS_SENDING: ContextVar[bool] = ContextVar("agentlightning_is_sending", default=False)
-_decode = msgspec.json.Decoder().decode
+Response = TypeVar("Response")
+_unrecorded = partial(Exchange, index=0, is_recorded=False)
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def begin(method: str, path: str, url: Any, headers: Mapping[str, str], body: bytes | None) -> Exchange | None:
+def is_watched(client: Any) -> bool:
+    """Is there anything to do for a request of this client? The question every transport asks first."""
+    return current_scope() is not None and not getattr(client, "agentlightning_own", False)
+
+
+def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: bytes | None) -> Exchange | None:
     """An exchange whose `body` is what to send, or None: not ours, send it untouched.
 
     Raises RolloutStopped when the scope has ended or the budget is spent; the call is then not sent.
     """
     scope = current_scope()
-    if scope is None or method != "POST" or body is None or _IS_SENDING.get():
-        return None
-    dialect = dialect_of(path)
-    if dialect is None:
+    if scope is None or method != "POST" or body is None or (dialect := dialect_of(path)) is None:
         return None
     scope.admit()
-    recorder = scope.recorder or Recorder()
-    agent = current_agent() or scope.agent
-    exchange = recorder.open_call(agent=agent, dialect=dialect, url=url, headers=headers, body=body)
+    opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
+    exchange = opened(agent=current_agent() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
     exchange.policy_id = scope.policy.id
     try:
-        if not scope.policy.is_original or scope.predict is not None:
-            _steer(exchange, scope)
-        if scope.recorder is not None and b'"stream"' in body:
-            _ask_usage(exchange)
-    except (DataError, msgspec.DecodeError, UnicodeDecodeError):
-        # Not a request of this dialect after all: the provider will say so to the agent, and so does the record.
-        exchange.body = exchange.original_body
-    return exchange if scope.recorder is not None or exchange.is_changed else None
+        _prepare(exchange, scope)
+    except BaseException as error:
+        exchange.fail(error)
+        raise
+    return exchange if exchange.is_recorded or exchange.is_changed else None
 
 
-@contextmanager
-def sending() -> Generator[None]:
-    """Marks the real send, so that a transport used underneath another one does not record the call twice."""
-    _IS_SENDING.set(True)
+def deliver(exchange: Exchange, send: Callable[[], Response], read: Callable[[Response], bytes]) -> Response:
+    """Send what the exchange wants sent, once more without asking for usage where the endpoint refuses to be asked.
+
+    `send` sends and tells the exchange what `answered`; `read` gives the whole body of a refusal.
+    """
     try:
-        yield
-    finally:
-        _IS_SENDING.set(False)
+        with entered(None):
+            response = send()
+            if exchange.may_refuse_usage() and b"stream_options" in read(response):
+                exchange.forget_usage()
+                response = send()
+    except BaseException as error:
+        exchange.fail(error)
+        raise
+    return response
+
+
+async def deliver_async(
+    exchange: Exchange, send: Callable[[], Awaitable[Response]], read: Callable[[Response], Awaitable[bytes]]
+) -> Response:
+    """As `deliver`."""
+    try:
+        with entered(None):
+            response = await send()
+            if exchange.may_refuse_usage() and b"stream_options" in await read(response):
+                exchange.forget_usage()
+                response = await send()
+    except BaseException as error:
+        exchange.fail(error)
+        raise
+    return response
+
+
+def _prepare(exchange: Exchange, scope: Scope) -> None:
+    try:
+        if scope.predict is not None or not scope.policy.is_original:
+            _steer(exchange, scope)
+        if exchange.is_recorded and b'"stream"' in exchange.body:
+            exchange.ask_usage()
+    except DataError:
+        # Not a request of this dialect after all: the provider will say so to the agent, and so does the record.
+        return
 
 
 def _steer(exchange: Exchange, scope: Scope) -> None:
-    body = _decode(exchange.body)
+    body = decode_object(exchange.body)
     before = exchange.dialect.call(body, exchange.agent)
     if scope.predict is not None:
         after = scope.predict(before, scope.policy)
@@ -71,16 +104,17 @@ def _steer(exchange: Exchange, scope: Scope) -> None:
         after, exchange.steered, exchange.missed = applied.call, applied.steered, applied.missed
         for site_id in applied.missed:
             _count_miss(scope, site_id)
-    changed = exchange.dialect.rewrite(body, before, after)
-    if changed != body:
-        exchange.body = msgspec.json.encode(changed)
+    exchange.body = _rewritten(exchange.body, body, exchange.dialect.rewrite(body, before, after))
 
 
-def _ask_usage(exchange: Exchange) -> None:
-    changed = exchange.dialect.ask_usage(_decode(exchange.body))
-    if changed is not None:
-        exchange.has_asked_usage = True
-        exchange.body = msgspec.json.encode(changed)
+def _rewritten(content: bytes, body: Body, changed: Body) -> bytes:
+    """The bytes of `changed`; fields it shares with `body` keep theirs (and their place) in `content`."""
+    edits = {key: value for key, value in changed.items() if key not in body or body[key] != value}
+    gone = body.keys() - changed.keys()
+    if not edits and not gone:
+        return content
+    fields: dict[str, Any] = _decode_fields(content) | edits
+    return msgspec.json.encode({key: value for key, value in fields.items() if key not in gone})
 
 
 def _count_miss(scope: Scope, site_id: str) -> None:

@@ -1,7 +1,9 @@
 """Wire formats of model APIs, as pure translation: request ⇄ call, response → reply."""
 
-from agentlightning.interception.dialects.base import Dialect
+from agentlightning.interception.dialects.base import Body, Dialect, decode_object
 from agentlightning.interception.dialects.chat import ChatCompletions
+
+__all__ = ["DIALECTS", "Body", "Dialect", "decode_object", "dialect_of"]
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(),)
 

@@ -5,101 +5,126 @@ The response's `content` reader is replaced by one that shows us what passes, ho
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import msgspec
+import wrapt
 
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, sending
+from agentlightning.interception.seam import begin, deliver_async, is_watched
+
+Item = TypeVar("Item")
 
 
-class _Tee:
-    """A StreamReader look-alike over the real one; what it does not define goes straight through."""
+class _Reads(AsyncIterator[Item], Generic[Item]):
+    """Iterates by reading until nothing comes. No generator, so that leaving it early leaves nothing open."""
+
+    def __init__(self, read: Callable[[], Awaitable[Item]], end: Item) -> None:
+        self._read, self._end = read, end
+
+    async def __anext__(self) -> Item:
+        item = await self._read()
+        if item == self._end:
+            raise StopAsyncIteration
+        return item
+
+
+class _Tee(wrapt.ObjectProxy):
+    """A StreamReader that shows us what is read from it; what it does not define is the real reader's."""
 
     def __init__(self, reader: Any, exchange: Exchange) -> None:
-        self._reader, self._exchange = reader, exchange
-        self._buffer = b""
-        self._is_over = False
+        super().__init__(reader)
+        self._self_exchange = exchange
+        self._self_buffer = bytearray()
 
     async def _fill(self) -> bool:
         """Pull one more piece into the buffer; False at the end."""
-        if self._is_over:
-            return False
         try:
-            chunk: bytes = await self._reader.readany()
+            chunk: bytes = await self.__wrapped__.readany()
+        except asyncio.CancelledError:
+            raise  # of one read, by a caller who may well read on
         except BaseException as error:
-            self._exchange.fail(error)
+            self._self_exchange.fail(error)
             raise
+        return self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> bool:
         if chunk:
-            self._buffer += self._exchange.feed(chunk)
-            return True
-        self._is_over = True
-        self._buffer += self._exchange.end()
-        return bool(self._buffer)
+            self._self_buffer += self._self_exchange.feed(chunk)
+        if not chunk or self.__wrapped__.at_eof():
+            self._self_buffer += self._self_exchange.end()
+        return bool(chunk)
 
     def _take(self, size: int) -> bytes:
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._self_buffer[:size])
+        del self._self_buffer[:size]
         return data
 
+    def _take_all(self) -> bytes:
+        return self._take(len(self._self_buffer))
+
+    def put_back(self, data: bytes) -> None:
+        self._self_buffer[:0] = data
+
     async def readany(self) -> bytes:
-        while not self._buffer and await self._fill():
+        while not self._self_buffer and await self._fill():
             pass
-        return self._take(len(self._buffer))
+        return self._take_all()
 
     async def read(self, n: int = -1) -> bytes:
         if n >= 0:
-            while not self._buffer and n and await self._fill():
+            while n and not self._self_buffer and await self._fill():
                 pass
             return self._take(n)
-        while await self._fill() and not self._is_over:
+        while await self._fill():
             pass
-        return self._take(len(self._buffer))
+        return self._take_all()
 
     async def readexactly(self, n: int) -> bytes:
-        while len(self._buffer) < n and await self._fill() and not self._is_over:
+        while len(self._self_buffer) < n and await self._fill():
             pass
-        if len(self._buffer) < n:
-            import asyncio
-
+        if len(self._self_buffer) < n:
             raise asyncio.IncompleteReadError(self._take(n), n)
         return self._take(n)
 
-    async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        while separator not in self._buffer and await self._fill() and not self._is_over:
+    async def readuntil(self, separator: bytes = b"\n", **_limits: Any) -> bytes:
+        while separator not in self._self_buffer and await self._fill():
             pass
-        cut = self._buffer.find(separator)
-        return self._take(cut + len(separator) if cut >= 0 else len(self._buffer))
+        found = self._self_buffer.find(separator)
+        return self._take(found + len(separator)) if found >= 0 else self._take_all()
 
-    async def readline(self) -> bytes:
-        return await self.readuntil(b"\n")
+    async def readline(self, **_limits: Any) -> bytes:
+        return await self.readuntil()
 
     async def readchunk(self) -> tuple[bytes, bool]:
         data = await self.readany()
         return data, bool(data)
 
+    def read_nowait(self, n: int = -1) -> bytes:
+        self._keep(self.__wrapped__.read_nowait())
+        return self._take(n) if n >= 0 else self._take_all()
+
     def at_eof(self) -> bool:
-        return self._is_over and not self._buffer
+        return not self._self_buffer and self.__wrapped__.at_eof()
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        while data := await self.readany():
-            yield data
+    def iter_any(self) -> AsyncIterator[bytes]:
+        return _Reads(self.readany, b"")
 
-    async def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
-        while data := await self.read(n):
-            yield data
+    def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
+        return _Reads(lambda: self.read(n), b"")
 
-    async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        while data := await self.readany():
-            yield data, True
+    def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
+        return _Reads(self.readchunk, (b"", False))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while line := await self.readline():
-            yield line
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Reads(self.readline, b"")
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reader, name)
+    def set_exception(self, *args: Any, **kwargs: Any) -> None:
+        """How a response that is closed or released tells its reader."""
+        self._self_exchange.end(is_partial=True)
+        self.__wrapped__.set_exception(*args, **kwargs)
 
 
 def patch(library: Any) -> None:
@@ -108,39 +133,47 @@ def patch(library: Any) -> None:
 
     @wraps(original)
     async def request(self: Any, method: str, str_or_url: Any, **options: Any) -> Any:
-        url = self._build_url(str_or_url)
-        headers = {str(key).lower(): str(value) for key, value in dict(options.get("headers") or {}).items()}
-        exchange = begin(method, url.path, url, headers, _body(options))
+        exchange = _begin(self, method, str_or_url, options) if is_watched(self) else None
         if exchange is None:
             return await original(self, method, str_or_url, **options)
-        try:
-            with sending():
-                response = await original(self, method, str_or_url, **_options(options, exchange))
-                exchange.answered(response.status, response.headers)
-                if exchange.refuses_usage(await response.read() if response.status in (400, 422) else b""):
-                    exchange.forget_usage()
-                    response = await original(self, method, str_or_url, **_options(options, exchange))
-                    exchange.answered(response.status, response.headers)
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        if response._body is not None:
+
+        async def attempt() -> Any:
+            response = await original(self, method, str_or_url, **_options(options, exchange))
+            exchange.answered(response.status, response.headers)
+            return response
+
+        response = await deliver_async(exchange, attempt, lambda refusal: refusal.read())
+        if not exchange.is_recorded:
+            return response
+        response.content = tee = _Tee(response.content, exchange)
+        if response._body is not None:  # a refusal we read; the caller may still read it in any way
             exchange.complete(response._body)
-        else:
-            response.content = _Tee(response.content, exchange)
+            tee.put_back(response._body)
         return response
 
     library.ClientSession._request = request
 
 
-def _body(options: dict[str, Any]) -> bytes | None:
+def _begin(session: Any, method: str, str_or_url: Any, options: dict[str, Any]) -> Exchange | None:
+    url = session._build_url(str_or_url)
+    if options.get("params"):
+        url = url.update_query(options["params"])
+    headers = {str(key).lower(): str(value) for key, value in _headers(session.headers, options.get("headers"))}
+    return begin(method.upper(), url.path, url, headers, _body(session, options))
+
+
+def _headers(*given: Any) -> list[tuple[Any, Any]]:
+    return [pair for headers in given if headers for pair in dict(headers).items()]
+
+
+def _body(session: Any, options: dict[str, Any]) -> bytes | None:
     data = options.get("data")
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, bytes | bytearray):
         return bytes(data)
     if data is None and options.get("json") is not None:
-        return msgspec.json.encode(options["json"], enc_hook=str)
+        return session.json_serialize(options["json"]).encode()
     return None
 
 
@@ -148,10 +181,9 @@ def _options(options: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
     if not exchange.is_changed:
         return options
     rest = {key: value for key, value in options.items() if key != "json"}
-    headers = {
-        key: value for key, value in dict(options.get("headers") or {}).items() if key.lower() != "content-length"
-    }
-    if not any(key.lower() == "content-type" for key in headers):
+    dropped = ("content-length", "accept-encoding") if exchange.has_asked_usage else ("content-length",)
+    headers = {key: value for key, value in _headers(options.get("headers")) if str(key).lower() not in dropped}
+    if not any(str(key).lower() == "content-type" for key in headers):
         headers["Content-Type"] = "application/json"
     if exchange.has_asked_usage:
         headers["Accept-Encoding"] = "identity"

@@ -6,11 +6,11 @@ A response the caller reads as a stream gets its byte stream wrapped; any other 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, sending
+from agentlightning.interception.seam import begin, deliver, deliver_async, is_watched
 
 
 def patch(library: Any) -> None:
@@ -23,15 +23,18 @@ def _patch_sync(library: Any) -> None:
     original = library.Client.send
 
     class Tee(library.SyncByteStream):
-        def __init__(self, stream: Any, exchange: Exchange) -> None:
-            self._stream, self._exchange = stream, exchange
+        def __init__(self, response: Any, exchange: Exchange) -> None:
+            self._stream, self._exchange = response.stream, exchange
+            opened = _opened(library, response, exchange)
+            self._chunks = self._stream if opened is None else opened.iter_bytes()
 
         def __iter__(self) -> Iterator[bytes]:
             try:
-                for chunk in self._stream:
+                for chunk in self._chunks:
                     if seen := self._exchange.feed(chunk):
                         yield seen
             except GeneratorExit:
+                self._exchange.end(is_partial=True)
                 raise
             except BaseException as error:
                 self._exchange.fail(error)
@@ -45,26 +48,17 @@ def _patch_sync(library: Any) -> None:
 
     @wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
-        exchange = _begin(self, request)
+        exchange = _begin(request) if is_watched(self) else None
         if exchange is None:
             return original(self, request, **options)
-        try:
-            with sending():
-                response = original(self, _request(library, request, exchange), **options)
-                exchange.answered(response.status_code, response.headers, is_encoded=True)
-                if exchange.refuses_usage(response.read() if response.status_code in (400, 422) else b""):
-                    exchange.forget_usage()
-                    response = original(self, _request(library, request, exchange), **options)
-                    exchange.answered(response.status_code, response.headers, is_encoded=True)
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        if response.is_stream_consumed:
+
+        def attempt() -> Any:
+            response = original(self, _request(library, request, exchange), **options)
             exchange.answered(response.status_code, response.headers)
-            exchange.complete(response.content)
-        else:
-            response.stream = Tee(response.stream, exchange)
-        return response
+            return response
+
+        response = deliver(exchange, attempt, lambda refusal: refusal.read())
+        return _observed(response, exchange, Tee)
 
     library.Client.send = send
 
@@ -73,15 +67,18 @@ def _patch_async(library: Any) -> None:
     original = library.AsyncClient.send
 
     class Tee(library.AsyncByteStream):
-        def __init__(self, stream: Any, exchange: Exchange) -> None:
-            self._stream, self._exchange = stream, exchange
+        def __init__(self, response: Any, exchange: Exchange) -> None:
+            self._stream, self._exchange = response.stream, exchange
+            opened = _opened(library, response, exchange)
+            self._chunks = self._stream if opened is None else opened.aiter_bytes()
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
-                async for chunk in self._stream:
+                async for chunk in self._chunks:
                     if seen := self._exchange.feed(chunk):
                         yield seen
             except GeneratorExit:
+                self._exchange.end(is_partial=True)
                 raise
             except BaseException as error:
                 self._exchange.fail(error)
@@ -95,33 +92,22 @@ def _patch_async(library: Any) -> None:
 
     @wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
-        exchange = _begin(self, request)
+        exchange = _begin(request) if is_watched(self) else None
         if exchange is None:
             return await original(self, request, **options)
-        try:
-            with sending():
-                response = await original(self, _request(library, request, exchange), **options)
-                exchange.answered(response.status_code, response.headers, is_encoded=True)
-                if exchange.refuses_usage(await response.aread() if response.status_code in (400, 422) else b""):
-                    exchange.forget_usage()
-                    response = await original(self, _request(library, request, exchange), **options)
-                    exchange.answered(response.status_code, response.headers, is_encoded=True)
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        if response.is_stream_consumed:
+
+        async def attempt() -> Any:
+            response = await original(self, _request(library, request, exchange), **options)
             exchange.answered(response.status_code, response.headers)
-            exchange.complete(response.content)
-        else:
-            response.stream = Tee(response.stream, exchange)
-        return response
+            return response
+
+        response = await deliver_async(exchange, attempt, lambda refusal: refusal.aread())
+        return _observed(response, exchange, Tee)
 
     library.AsyncClient.send = send
 
 
-def _begin(client: Any, request: Any) -> Exchange | None:
-    if getattr(client, "agentlightning_own", False):
-        return None
+def _begin(request: Any) -> Exchange | None:
     body = getattr(request, "_content", None)  # absent when the body is itself a stream: never a model call
     return begin(request.method, request.url.path, request.url, request.headers, body)
 
@@ -132,8 +118,39 @@ def _request(library: Any, request: Any, exchange: Exchange) -> Any:
         return request
     dropped = {b"content-length", b"accept-encoding"} if exchange.has_asked_usage else {b"content-length"}
     headers = [(key, value) for key, value in request.headers.raw if key.lower() not in dropped]
-    if exchange.has_asked_usage:  # a compressed stream could not have its usage event taken out again
+    if exchange.has_asked_usage:  # spares us to decompress the stream for taking its usage event out again
         headers.append((b"accept-encoding", b"identity"))
     return library.Request(
         request.method, request.url, headers=headers, content=exchange.body, extensions=request.extensions
     )
+
+
+def _observed(response: Any, exchange: Exchange, tee: Any) -> Any:
+    if not exchange.is_recorded:
+        return response
+    if response.is_stream_consumed:
+        exchange.complete(response.content)
+    else:
+        response.stream = tee(response, exchange)
+    return response
+
+
+def _opened(library: Any, response: Any, exchange: Exchange) -> Any:
+    """A second response that decompresses the stream, where it must be edited on the way; else None.
+
+    The caller's response then no longer says it is compressed. A stream nobody edits is decompressed when it is read
+    for the record, with what the library itself would use.
+    """
+    encoding = response.headers.get("content-encoding")
+    if encoding is None:
+        return None
+    headers = {"content-encoding": encoding}
+    if not exchange.has_asked_usage:
+        exchange.decompress = partial(_decompressed, library, headers)
+        return None
+    del response.headers["content-encoding"]
+    return library.Response(response.status_code, headers=headers, stream=response.stream)
+
+
+def _decompressed(library: Any, headers: dict[str, str], content: bytes) -> bytes:
+    return library.Response(200, headers=headers, content=content).content

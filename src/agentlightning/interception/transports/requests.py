@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
+import wrapt
+
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, sending
+from agentlightning.interception.seam import begin, deliver, is_watched
 
 
-class _Tee:
-    """Stands before a response's raw urllib3 object; everything but reading goes straight through."""
+class _Tee(wrapt.ObjectProxy):
+    """A response's raw urllib3 object that shows us what is read from it."""
 
     def __init__(self, raw: Any, exchange: Exchange) -> None:
-        self._raw, self._exchange = raw, exchange
+        super().__init__(raw)
+        self._self_exchange = exchange
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        try:
-            for chunk in self._raw.stream(*args, **kwargs):
-                if seen := self._exchange.feed(chunk):
-                    yield seen
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._exchange.fail(error)
-            raise
-        if rest := self._exchange.end():
-            yield rest
+        return self._shown(self.__wrapped__.stream(*args, **kwargs))
+
+    def read_chunked(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return self._shown(self.__wrapped__.read_chunked(*args, **kwargs))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._shown(iter(self.__wrapped__))
 
     def read(self, *args: Any, **kwargs: Any) -> bytes:
-        data: bytes = self._raw.read(*args, **kwargs)
-        if data:
-            return self._exchange.feed(data)
-        return self._exchange.end()
+        return self._read(self.__wrapped__.read, *args, **kwargs)
+
+    def read1(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._read(self.__wrapped__.read1, *args, **kwargs)
 
     def close(self) -> None:
-        self._exchange.end(is_partial=True)
-        self._raw.close()
+        self._self_exchange.end(is_partial=True)
+        self.__wrapped__.close()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
+    def _shown(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        exchange = self._self_exchange
+        try:
+            for chunk in chunks:
+                if seen := exchange.feed(chunk):
+                    yield seen
+        except GeneratorExit:
+            exchange.end(is_partial=True)
+            raise
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        if rest := exchange.end():
+            yield rest
+
+    def _read(self, read: Callable[..., bytes], *args: Any, **kwargs: Any) -> bytes:
+        """One read; b"" only at the end, even while the last event is being held back."""
+        exchange = self._self_exchange
+        try:
+            while data := read(*args, **kwargs):
+                if seen := exchange.feed(data):
+                    return seen
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        return exchange.end()
 
 
 def patch(library: Any) -> None:
@@ -50,29 +73,31 @@ def patch(library: Any) -> None:
 
     @wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
-        body = request.body.encode() if isinstance(request.body, str) else request.body
-        body = body if isinstance(body, bytes) else None
-        exchange = begin(request.method or "", urlsplit(request.url).path, request.url, request.headers, body)
+        exchange = _begin(request) if is_watched(self) else None
         if exchange is None:
             return original(self, request, **options)
-        try:
-            with sending():
-                response = original(self, _request(request, exchange), **options)
-                exchange.answered(response.status_code, response.headers)
-                if exchange.refuses_usage(response.content if response.status_code in (400, 422) else b""):
-                    exchange.forget_usage()
-                    response = original(self, _request(request, exchange), **options)
-                    exchange.answered(response.status_code, response.headers)
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        if options.get("stream") and not response._content_consumed:
-            response.raw = _Tee(response.raw, exchange)
-        else:
+
+        def attempt() -> Any:
+            response = original(self, _request(request, exchange), **options)
+            exchange.answered(response.status_code, response.headers)
+            return response
+
+        response = deliver(exchange, attempt, lambda refusal: refusal.content)
+        if not exchange.is_recorded:
+            return response
+        if response._content_consumed:
             exchange.complete(response.content)
+        else:
+            response.raw = _Tee(response.raw, exchange)
         return response
 
     library.Session.send = send
+
+
+def _begin(request: Any) -> Exchange | None:
+    body = request.body.encode() if isinstance(request.body, str) else request.body
+    given = body if isinstance(body, bytes) else None
+    return begin(request.method, urlsplit(request.url).path, request.url, request.headers, given)
 
 
 def _request(request: Any, exchange: Exchange) -> Any:

@@ -1,0 +1,130 @@
+"""The raw bytes of a call, read: what was asked, answered, and what went wrong. Never raises, never shows a key."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agentlightning.data.call import Call, Reply
+from agentlightning.data.trajectory import Step
+from agentlightning.errors import DataError
+from agentlightning.interception.credentials import credentials, without
+from agentlightning.interception.dialects.base import Body, decode_object
+from agentlightning.interception.sse import events
+
+if TYPE_CHECKING:
+    from agentlightning.interception.exchange import Exchange
+
+_Told = tuple[Call | None, Reply | None, str | None]
+_GZIP = b"\x1f\x8b"
+
+
+def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
+    """The step of an exchange, as far as it has come."""
+    url = str(exchange.url)
+    call, refused = _call(exchange)
+    reply, failed = _answer(exchange)
+    call, reply, error = _without_secrets(call, reply, failed or refused, credentials(exchange.headers, url))
+    return Step(
+        id=step_id,
+        rollout_id=rollout_id,
+        index=exchange.index,
+        kind="model",
+        agent=exchange.agent,
+        started_at=exchange.started_at,
+        latency_seconds=exchange.latency_seconds,
+        call=call,
+        reply=reply,
+        error=error,
+        status=exchange.status,
+        retry=_retry_count(exchange.headers),
+        is_partial=exchange.is_partial,
+        dialect=exchange.dialect.name,
+        endpoint=_without_query(url),
+        policy_id=exchange.policy_id,
+        steered_sites=list(exchange.steered),
+        missed_sites=list(exchange.missed),
+        prompt_ids=reply.prompt_ids if reply else None,
+        completion_ids=reply.completion_ids if reply else None,
+        logprobs=reply.logprobs if reply else None,
+    )
+
+
+def _call(exchange: Exchange) -> tuple[Call | None, str | None]:
+    try:
+        return exchange.dialect.call(decode_object(exchange.body), exchange.agent), None
+    except DataError as error:
+        return None, f"the request cannot be read as {exchange.dialect.name}: {error}"
+
+
+def _answer(exchange: Exchange) -> tuple[Reply | None, str | None]:
+    """What was answered and what went wrong; both, when a stream broke in its middle."""
+    if exchange.status is None:
+        return None, exchange.error or "no answer: the call was still open when the rollout ended"
+    try:
+        content = _content(exchange)
+        if exchange.status >= 400:
+            return None, exchange.error or _refusal(exchange.status, content)
+        reply, problem = _reply(exchange, content)
+        return reply, exchange.error or problem
+    except (DataError, zlib.error) as unreadable:
+        return None, exchange.error or f"the answer cannot be read as {exchange.dialect.name}: {unreadable}"
+
+
+def _reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:
+    if not exchange.is_stream and not content.startswith((b"data:", b"event:")):
+        if exchange.is_partial:
+            return None, f"the answer was not read to its end (it has {len(content)} bytes)"
+        return exchange.dialect.reply(decode_object(content)), None
+    found = list(events(content))
+    if not found:
+        return None, None if exchange.is_partial else "the stream ended without an event"
+    problem = next((_message_of(event) for event in found if event.get("error")), None)
+    return exchange.dialect.assemble(found), problem
+
+
+def _content(exchange: Exchange) -> bytes:
+    content = b"".join(tuple(exchange.chunks))
+    if exchange.decompress is not None:
+        return exchange.decompress(content)
+    if content.startswith(_GZIP):  # read past the library's own decoding; a cut-off end is fine
+        return zlib.decompressobj(wbits=31).decompress(content)
+    return content
+
+
+def _refusal(status: int, content: bytes) -> str:
+    try:
+        message = _message_of(decode_object(content))
+    except DataError:
+        message = content[:200].decode("utf-8", "replace")
+    return f"HTTP {status}: {message}"
+
+
+def _message_of(body: Body) -> str:
+    error: Any = body.get("error", body)
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def _without_secrets(call: Call | None, reply: Reply | None, error: str | None, secrets: list[bytes]) -> _Told:
+    """Looked for in the finished parts: a stream may have a key in pieces."""
+    if error is not None:  # libraries put what they like into theirs
+        error = error.encode("utf-8", "replace").decode()
+    told = msgspec.json.encode((call, reply, error))
+    if not any(secret in told for secret in secrets):
+        return call, reply, error
+    return msgspec.json.decode(without(secrets, told), type=_Told)
+
+
+def _retry_count(headers: Mapping[Any, Any]) -> int:
+    value = str(headers.get("x-stainless-retry-count", ""))
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
+
+
+def _without_query(url: str) -> str:
+    """Scheme, host and path: a query or user part may hold a key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
