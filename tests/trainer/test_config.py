@@ -132,6 +132,12 @@ def test_paths_of_a_file_start_at_its_folder(tmp_path: Path, monkeypatch: pytest
     assert config.task_sources() == {"train": tmp_path / "sub" / "train.jsonl", "test": "none"}
 
 
+def test_the_store_is_a_folder_beside_the_file_or_an_address(tmp_path: Path):
+    assert load(tmp_path, "{}").store_address() == str(tmp_path / "trajectory_data")
+    assert load(tmp_path, "store: runs").store_address() == str(tmp_path / "runs")
+    assert load(tmp_path, "store: postgresql://host/db").store_address() == "postgresql://host/db"
+
+
 def test_one_task_file_or_list_is_the_source_of_all_splits(tmp_path: Path):
     assert load(tmp_path, "tasks: all.csv").task_sources() == {"train": tmp_path / "all.csv"}
     assert load(tmp_path, "tasks: [a, {input: b}]").task_sources() == {"train": ["a", {"input": "b"}]}

@@ -74,6 +74,12 @@ class Config(Section):
         """A path of this configuration as an absolute one."""
         return self.base_dir / Path(path).expanduser()
 
+    def store_address(self) -> str:
+        """What `open_store` takes: the configured address, a folder as an absolute path; by default `data_dir`."""
+        if self.store and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", self.store):
+            return self.store
+        return str(self.path_to(self.store or self.trainer.data_dir))
+
     def task_sources(self) -> dict[str, Any] | None:
         """What `load_task_splits` takes, its paths absolute; None when no tasks are configured."""
         if self.tasks is None:
