@@ -216,5 +216,5 @@ def test_no_key_reaches_store_or_output(server: FakeOpenAI, tmp_path: Path) -> N
 def test_results_are_plain_data(server: FakeOpenAI, tmp_path: Path) -> None:
     result = trainer(server, tmp_path).train(loud_tasks())
     assert msgspec.json.decode(result.to_json())["verdict"] == "improved"
-    assert "Improved from 0" in result.summary() and "+You repeat what you are told. Always shout." in result.diff()
+    assert "Improved from 0.00" in result.summary() and "+You repeat what you are told. Always shout." in result.diff()
     assert agentlightning.__version__

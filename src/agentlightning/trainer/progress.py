@@ -49,6 +49,7 @@ class ConsoleProgress(Callback):
     def on_stage_start(self, stage: str, text: str) -> None:
         self._end_bar()
         self._stage, self._asked, self._done, self._rewards = stage, 0, 0, []
+        self._said_at = time.monotonic()
         if self._bars is None:
             self._say(f"{_plain(stage)}: {_plain(text)}")
         else:

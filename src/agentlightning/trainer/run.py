@@ -134,7 +134,7 @@ class Run:
             counts = (len(splits.train), len(self.validation), len(self.test))
             tasks = "{} training, {} validation, {} held-out test tasks".format(*counts)
         stages = " → ".join(stage.algorithm.name or stage.name for stage in self.stages)
-        baseline = _NUM_PREFLIGHT + len(self.validation)
+        baseline = len(self.validation) + (0 if splits.is_cross_fitted else _NUM_PREFLIGHT)
         estimates = [self._estimate(stage.algorithm) for stage in self.stages]
         search = "unknown" if None in estimates else f"at most about {sum(e or 0 for e in estimates):,}"
         test = (1 + len(self.stages)) * len(self.test)
@@ -172,7 +172,7 @@ class Run:
         self.models.seen = self.runner.endpoint
         self.rollouts.source = self._reward_source(tried)
         await self.rollouts.judge_again(probe)
-        self._note(f"rewards come from {self.rollouts.source.description}")
+        self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")
         if all(trajectory.output is None and trajectory.status == "succeeded" for trajectory in tried):
             self._note("the agent returned nothing (None) when tried; it should return its answer.")
         self._reserve_test()
@@ -195,7 +195,7 @@ class Run:
 
     def _judge(self) -> scoring.RewardSource:
         judge = Judge(self._ask_judge)
-        return scoring.from_function(judge, f"a model that judges each answer ({self.models.describe('judge')})")
+        return scoring.from_function(judge, f"a model that judges each answer: {self.models.describe('judge')}")
 
     async def _ask_judge(self, messages: list[Message]) -> Reply:
         key = scoring.question_key("judge", messages)

@@ -1,0 +1,128 @@
+"""The command line end to end: a config file in, results out, and one message for what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import FakeOpenAI
+from tests.trainer.worlds import PROMPT, loud_tasks, shouting_model
+
+AGENT = f"""
+import os
+import httpx
+
+URL = os.environ["WORLD_URL"]
+CLIENT = httpx.Client()
+
+def parrot(question):
+    messages = [{{"role": "system", "content": {PROMPT!r}}}, {{"role": "user", "content": question}}]
+    reply = CLIENT.post(URL + "/chat/completions", json={{"model": "m", "messages": messages}}, timeout=10)
+    return reply.json()["choices"][0]["message"]["content"]
+"""
+
+
+def agl(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from agentlightning.cli.main import main; main()", *arguments],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "my_agent.py").write_text(AGENT)
+    rows = [f"{task.input},{task.expected}" for task in loud_tasks(20)]
+    (tmp_path / "tasks.csv").write_text("input,expected\n" + "\n".join(rows))
+    (tmp_path / "config.yaml").write_text(
+        "agent: {path: ./my_agent.py}\nalgorithm: apo\ntrainer: {max_epochs: 1}\ntasks: tasks.csv\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with FakeOpenAI(shouting_model) as server:
+        yield server.base_url
+
+
+def test_a_config_file_trains_and_everything_can_be_looked_at(project: Path, url: str) -> None:
+    done = agl(project, "train", "--config", "config.yaml", "trainer.seed=3", WORLD_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert "Improved from 0.00 to 1.00" in done.stderr
+    assert (project / "optimized_results" / "policy.yaml").is_file()
+
+    listed = agl(project, "ls", COLUMNS="200")
+    run_id = next(word for word in listed.stdout.split() if word.startswith("run-"))
+    assert "improved" in listed.stdout and "parrot" in listed.stdout
+
+    shown = agl(project, "show", run_id, COLUMNS="250")
+    rollout_id = next(word for word in shown.stdout.split() if word.startswith("r-"))
+    assert rollout_id in agl(project, "show", rollout_id).stdout
+
+    assert "trajectories written" in agl(project, "export", "out.jsonl").stdout
+    imported = agl(project, "import", "out.jsonl", "--store", "./elsewhere")
+    assert imported.returncode == 0 and " 0 were there already" in imported.stdout
+    assert agl(project, "export", "again.jsonl", "--store", "./elsewhere").returncode == 0
+    assert sorted((project / "again.jsonl").read_text().splitlines()) == sorted(
+        (project / "out.jsonl").read_text().splitlines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("max_epochs", "max_epoch"), "config.yaml line 3: unknown key 'max_epoch' in trainer"),
+        (("max_epochs: 1", "max_epochs: three"), "must be a whole number"),
+        (("./my_agent.py", "./my_agnt.py"), "there is no file './my_agnt.py'"),
+        (("algorithm: apo", "algorithm: aop"), "unknown algorithm 'aop'. Did you mean 'apo'?"),
+        (("tasks.csv", "task.csv"), "task.csv"),
+        (("./my_agent.py", "./my_agent.py:parot"), "Did you mean 'parrot'?"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(project: Path, url: str, change: tuple[str, str], says: str) -> None:
+    file = project / "config.yaml"
+    file.write_text(file.read_text().replace(*change))
+    done = agl(project, "train", "-c", "config.yaml", WORLD_URL=url)
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_agent_file_that_does_not_import_says_so(project: Path) -> None:
+    (project / "my_agent.py").write_text("import nowhere_to_be_found\n")
+    done = agl(project, "train", "-c", "config.yaml")
+    assert done.returncode == 1
+    assert "cannot be imported: ModuleNotFoundError" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_several_possible_agents_are_listed(project: Path, url: str) -> None:
+    with (project / "my_agent.py").open("a") as file:
+        file.write("\ndef owl(question): return question\n")
+    done = agl(project, "train", "-c", "config.yaml", WORLD_URL=url)
+    assert done.returncode == 1
+    assert "my_agent.py:parrot" in done.stderr and "my_agent.py:owl" in done.stderr
+
+
+def test_help_names_every_command_and_a_wrong_one_is_refused() -> None:
+    shown = agl(Path.cwd(), "--help")
+    assert shown.returncode == 0 and all(name in shown.stdout for name in ("train", "demo", "ls", "show", "export"))
+    assert agl(Path.cwd(), "trian").returncode == 2
+
+
+def test_plugins_lists_where_things_come_from() -> None:
+    shown = agl(Path.cwd(), "plugins", COLUMNS="200")
+    assert "apo" in shown.stdout and "agentlightning.algorithms.apo" in shown.stdout and "sqlite" in shown.stdout
+
+
+def test_something_unknown_to_show_is_a_clear_error(tmp_path: Path) -> None:
+    done = agl(tmp_path, "show", "run-nope")
+    assert done.returncode == 2 and "agentlightning ls" in done.stderr
