@@ -96,6 +96,7 @@ def test_everything_is_optional_and_a_section_may_be_empty(tmp_path: Path, text:
         ("apo", ["apo"]),
         (["apo", {"name": "rl", "agents": ["coder"]}], ["apo", "rl"]),
         ({"name": "apo", "params": {}}, ["apo"]),
+        (("apo", "rl"), ["apo", "rl"]),
         ("my_pkg.algo:MyAlgorithm", ["my_pkg.algo:MyAlgorithm"]),
     ],
 )
@@ -189,6 +190,7 @@ def test_python_data_gives_the_same_and_takes_path_objects(tmp_path: Path):
     config = config_from({"trainer": {"output_dir": tmp_path}, "tasks": tmp_path / "t.csv"}, tmp_path)
     assert config.trainer.output_dir == str(tmp_path)
     assert config.task_sources() == {"train": tmp_path / "t.csv"}
+    assert config_from({"tasks": ("a", "b")}).task_sources() == {"train": ["a", "b"]}
 
 
 def test_replace_sets_some_keys_and_keeps_the_rest(tmp_path: Path):

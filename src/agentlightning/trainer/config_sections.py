@@ -268,11 +268,12 @@ class BudgetSection(Section):
 def stages_long_form(value: Any) -> Any:
     """An algorithm, a name, or a list of both, as the list of mappings it stands for."""
     entries = [value] if isinstance(value, str | dict) else value
-    if not isinstance(entries, list):
+    if not isinstance(entries, list | tuple):
         return entries
     return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
 def tasks_long_form(value: Any) -> Any:
     """A task file or a list of tasks as the mapping it stands for."""
+    value = list(value) if isinstance(value, tuple) else value
     return {"train": value} if isinstance(value, str | list | os.PathLike) else value
