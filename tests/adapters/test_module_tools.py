@@ -14,7 +14,7 @@ from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered
 from agentlightning.interception.tools import Tape, ToolModes
 
-SOURCE = '''
+SOURCE = """
 sent = []
 SCHEMAS = [{"type": "function", "function": {"name": "send_email", "description": "Send an email"}},
            {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city"}}]
@@ -30,7 +30,7 @@ TABLE = {"send_email": send_email, "get_weather": get_weather}
 
 def agent(question):
     return TABLE["send_email"](question), get_weather(city="Oslo")
-'''
+"""
 
 
 def module() -> Any:

@@ -9,18 +9,21 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.servers import FakeOpenAI
 
 import agentlightning
 from agentlightning import Policy, PromptSite, WrappedAgent, wrap_agent
 from agentlightning.errors import AgentError
-from tests.servers import FakeOpenAI
 
 SITE = PromptSite("speak:system", "speak", "system", "Be brief.")
 POLICY = Policy().with_prompt(SITE, "Be loud.")
 
 
 def ask(server: FakeOpenAI, question: str) -> str:
-    body = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]}
+    body = {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}],
+    }
     response = httpx.post(f"{server.base_url}/chat/completions", json=body)
     return response.json()["choices"][0]["message"]["content"]
 

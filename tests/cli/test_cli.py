@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.servers import FakeOpenAI
 from tests.trainer.worlds import PROMPT, loud_tasks, shouting_model
 

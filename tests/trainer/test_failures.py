@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers import FakeOpenAI
+from tests.trainer.worlds import loud_tasks, repeat, shouting_model
 
 from agentlightning import Trainer, open_store, wrap_agent
 from agentlightning.errors import AgentError, AgentLightningError, ConfigError, DataError, ModelError
 from agentlightning.store.trajectories import read_trajectories
-from tests.servers import FakeOpenAI
-from tests.trainer.worlds import loud_tasks, repeat, shouting_model
 
 
 def train(agent: Any, folder: Path, tasks: Any = None, **settings: Any) -> Any:

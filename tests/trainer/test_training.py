@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.servers import FakeOpenAI
+from tests.trainer.worlds import PROMPT, loud_tasks, repeat, shouting_model
 
 import agentlightning
 from agentlightning import (
@@ -24,8 +26,6 @@ from agentlightning import (
     wrap_agent,
 )
 from agentlightning.store.trajectories import read_trajectories
-from tests.servers import FakeOpenAI
-from tests.trainer.worlds import PROMPT, loud_tasks, repeat, shouting_model
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A model whose answers depend on its prompt, so that whole training runs can be watched on a real server.
 
-It answers "LOUD" and the question in upper case when the system text says "shout", else the question as it is. As optimiser it proposes to
-shout; as judge it likes upper case.
+It answers "LOUD" and the question in upper case when the system text says "shout", else the question as it is. As
+optimiser it proposes to shout; as judge it likes upper case.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 from typing import Any
 
 import httpx
+from tests.servers import FakeOpenAI
 
 from agentlightning import Task
-from tests.servers import FakeOpenAI
 
 CLIENT = httpx.Client(verify=False)
 """One for all: making a TLS context costs more than a whole rollout."""
