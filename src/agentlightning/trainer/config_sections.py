@@ -34,12 +34,15 @@ class Section(BaseModel):
     """Keys somebody will try, and why they are not taken."""
 
 
+ToolMode = Literal["live", "stub", "record", "replay"]
+
+
 class ToolSection(Section):
     """What calls of a tool do inside rollouts."""
 
     expected: ClassVar[str] = "live, stub, record, replay, or {mode: …, returns: …}"
 
-    mode: Literal["live", "stub", "record", "replay"]
+    mode: ToolMode
     """`live` runs it, `stub` answers without running it, `record` runs it once for each set of arguments and answers
     repeats from memory, `replay` only answers from memory."""
     returns: Any = None
@@ -51,7 +54,7 @@ def tool_long_form(value: Any) -> Any:
     return {"mode": value} if isinstance(value, str) else value
 
 
-Tool = Annotated[ToolSection, BeforeValidator(tool_long_form, json_schema_input_type=str | ToolSection)]
+Tool = Annotated[ToolSection, BeforeValidator(tool_long_form, json_schema_input_type=ToolMode | ToolSection)]
 
 
 class AgentSection(Section):
