@@ -228,6 +228,16 @@ def test_a_document_that_several_tasks_share_does_not_split_the_site() -> None:
     assert site.template == instructions + "⟦text_1⟧"
 
 
+def test_a_document_in_most_tasks_is_no_branch_when_a_more_general_prompt_matches_it() -> None:
+    rng = random.Random(6)
+    often = document(rng, 200)
+    texts = [often if i % 3 else document(rng, 200) for i in range(18)]
+    site = the_site(
+        discover_sites(systems([f"Use this text.\n{text}\nAnswer in one short sentence." for text in texts]))
+    )
+    assert site.template == "Use this text.\n⟦text_1⟧\nAnswer in one short sentence."
+
+
 def test_lists_of_varying_length_are_one_slot() -> None:
     rng = random.Random(3)
     texts = [

@@ -19,7 +19,8 @@ _MIN_SIMILARITY = 0.4
 _MIN_RECURRENCE = 0.1
 """Share of the tasks that show a triple, at least two of them, from which on it recurs."""
 _MIN_SHARED_WORDS = 20
-"""Prompts that share less are not one prompt merely because one is seldom or more general."""
+"""Prompts that share less are not one prompt merely because they are seldom."""
+_MIN_GENERAL_WORDS = 4
 _MIN_BRANCH_TASKS = 3
 
 Triple = tuple[str, ...]
@@ -52,9 +53,8 @@ class Prompt(msgspec.Struct):
 def group_texts(texts: Sequence[Text]) -> list[Prompt]:
     """The prompts behind distinct texts, the most widely shown first; the same whatever the order of the texts.
 
-    Groups are joined again when nothing says they are branches: each was shown by a single task; or they share much
-    text, and either both were shown by fewer than three tasks or one's template is a special case of the other's (a
-    document that happened to recur).
+    Groups are joined again when nothing says they are branches: one's template matches the other's as a special case
+    (a document that happened to recur); each was shown by a single task; or both by fewer than three, sharing much.
     """
     groups = _with_lone_joined([_prompt(group) for group in _alike(texts)])
     prompts: list[Prompt] = []
@@ -82,9 +82,10 @@ def _with_lone_joined(prompts: list[Prompt]) -> list[Prompt]:
 
 def _are_one(host: Prompt, other: Prompt) -> bool:
     shared = learn([host.template, other.template])
+    if shared in (host.template, other.template):
+        return num_constant_words(shared) >= _MIN_GENERAL_WORDS
     is_seldom = max(len(host.tasks), len(other.tasks)) < _MIN_BRANCH_TASKS
-    is_special_case = shared in (host.template, other.template)
-    return (is_seldom or is_special_case) and num_constant_words(shared) >= _MIN_SHARED_WORDS
+    return is_seldom and num_constant_words(shared) >= _MIN_SHARED_WORDS
 
 
 def _alike(texts: Sequence[Text]) -> list[list[Text]]:
