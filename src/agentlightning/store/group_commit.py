@@ -50,11 +50,12 @@ class GroupCommit:
     def submit(self, rows: list[Row]) -> Future[Cursor]:
         """Queue rows for the next commit; they are kept all or none. StoreError in the future after `close`."""
         future: Future[Cursor] = Future()
+        if os.getpid() != self._process:  # before the lock: a fork may have copied it while it was held
+            future.set_exception(forked(self._path))
+            return future
         with self._lock:
             if self._is_closed:
                 future.set_exception(closed(self._path))
-            elif os.getpid() != self._process:
-                future.set_exception(forked(self._path))
             else:
                 self._queue.put(_Submission(rows, future))
         return future

@@ -216,8 +216,8 @@ class _Readers:
             self._watching = None
 
     def _take(self) -> sqlite3.Connection:
+        self.check()
         with self._lock:
-            self.check()
             if self._idle:
                 return self._idle.pop()
         connection = connect(self._path, "process")

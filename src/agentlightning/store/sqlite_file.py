@@ -56,7 +56,11 @@ SCHEMA = (
 def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     """A connection in autocommit mode that any thread may use, one at a time."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+    try:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
