@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 _NAMES = re.compile(r"auth|key|token|secret|cookie|session|passw|credential|signature|\bsig\b|\bcode\b", re.IGNORECASE)
 _TOKEN = re.compile(r"[^\s;,=\"]{8,}")
@@ -25,9 +25,9 @@ def credentials(headers: Mapping[Any, Any], url: str) -> list[bytes]:
     parts = urlsplit(url)
     given = [_text(value) for name, value in headers.items() if _NAMES.search(_text(name))]
     given += [value for name, value in parse_qsl(parts.query) if _NAMES.search(name)]
-    given += [part for part in (parts.username, parts.password) if part]
+    given += [unquote(part) for part in (parts.username, parts.password) if part]
     tokens = {token for value in given for token in _TOKEN.findall(value) if _is_secret(token)}
-    spellings = {form for token in tokens for form in (token, quote(token), quote_plus(token))}
+    spellings = {form for token in tokens for form in (token, quote(token, safe=""), quote_plus(token))}
     return sorted((form.encode("utf-8", "replace") for form in spellings), key=len, reverse=True)
 
 
