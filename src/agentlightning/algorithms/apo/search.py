@@ -1,0 +1,180 @@
+"""The state of a search: the incumbent new ideas are measured against, the best validated policy, and what is left.
+
+Decisions fall only between rounds, on complete results, so they do not depend on which rollout ended first. How many
+candidates a round has is put into the session's checkpoint: a resumed run has less budget left, but must ask the same
+questions again to be answered from the record.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from agentlightning.algorithms.apo.scoreboard import Comparison, Scoreboard, pooled_mean
+from agentlightning.algorithms.apo.together import together
+from agentlightning.algorithms.base import Session
+from agentlightning.data.resource import Policy, PromptSite
+from agentlightning.data.task import Task
+from agentlightning.data.trajectory import Group
+
+_TIE = 1e-9
+_MAX_DRAWS = 3
+_MIN_ROUNDS = 8
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A policy that differs from its parent by one idea at one site."""
+
+    policy: Policy
+    parent: Policy
+    site: PromptSite
+    idea: str
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One round's tasks: where ideas come from, and where they are compared (the same, unless cross-fitted)."""
+
+    index: int
+    source: list[Task]
+    judges: list[Task]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A candidate and how it did against its parent: on the round's tasks, then, if it got there, in validation."""
+
+    candidate: Candidate
+    is_shorter: bool
+    training: Comparison
+    validation: Comparison = Comparison(())
+
+    @property
+    def gain(self) -> float:
+        return pooled_mean(self.validation, self.training)
+
+    @property
+    def is_promising(self) -> bool:
+        """Better, or as good with fewer characters."""
+        return self.gain > _TIE or (self.gain >= -_TIE and self.is_shorter and self.training.count > 0)
+
+    @property
+    def effect(self) -> str:
+        """What was measured, in words."""
+        if not self.training.count:
+            return "no task could be judged under both"
+        return f"{self.training}" + (f", {self.validation} in validation" if self.validation.count else "")
+
+
+class Search:
+    """Runs, compares and validates policies; knows the incumbent and the best."""
+
+    def __init__(self, session: Session, *, batch_size: int, accepts: Callable[[Comparison, Comparison], bool]) -> None:
+        self.session = session
+        self.incumbent = self.best = session.policy
+        self.board = Scoreboard()
+        self.is_cross_fitted = session.is_cross_fitted
+        self._accepts = accepts
+        num_tasks = len(session.training_tasks)
+        largest = min(batch_size, num_tasks // 2) if self.is_cross_fitted else batch_size
+        self._batch_size = _even(num_tasks, max(1, largest))
+        self._max_judges = 2 * batch_size
+        # So few tasks that one run of each says little: repeat them.
+        self._draws = max(1, min(_MAX_DRAWS, batch_size // num_tasks)) if self.is_cross_fitted else 1
+        self._plans: list[int] = list((session.restored or {}).get("num_candidates", []))
+
+    async def start(self) -> None:
+        """Measure the policy we begin with."""
+        if not self.is_cross_fitted:
+            await self._evaluate(self.incumbent)
+
+    def turns(self) -> Iterator[Turn]:
+        """Minibatches of equal size over all epochs."""
+        index = 0
+        for epoch in self.session.epochs():
+            for batch in epoch.batches(self._batch_size):
+                yield Turn(index, batch, self._judges(batch, index))
+                index += 1
+
+    async def plan(self, turn: Turn, wanted: int) -> int:
+        """How many candidates, at most `wanted`, the budget can carry through to a validation; 0 for not even one."""
+        if turn.index < len(self._plans):
+            return self._plans[turn.index]
+        per_rollout = self.session.budget.calls_per_rollout * self._draws
+        fresh = {task.id for task in [*turn.source, *turn.judges] if not self.board.has_run(self.incumbent, task.id)}
+        left = self.session.budget.calls_left - per_rollout * len(fresh)
+        validation = 0 if self.is_cross_fitted else per_rollout * len(self.session.validation_tasks)
+        candidate = 1 + per_rollout * len(turn.judges)
+        affordable = (left - validation) / candidate
+        # When calls are scarce, many small rounds find more than a few wide ones: each builds on the one before.
+        thrifty = max(1, (left / _MIN_ROUNDS - validation) / candidate)
+        planned = math.floor(max(0, min(wanted, affordable, thrifty)))
+        if planned:
+            self._plans.append(planned)
+            await self.session.checkpoint({"num_candidates": self._plans})
+        return planned
+
+    async def run(self, policy: Policy, tasks: list[Task]) -> list[Group]:
+        """Rollouts of training tasks, put on the scoreboard."""
+        groups = await self.session.rollout(tasks, policy=policy, n=self._draws)
+        self.board.add(policy, groups)
+        return groups
+
+    async def compare(self, candidates: Sequence[Candidate], turn: Turn) -> list[Verdict]:
+        """Every candidate against the incumbent on the same tasks, best first."""
+        policies = [self.incumbent, *(candidate.policy for candidate in candidates)] if candidates else []
+        await together(self.run(policy, turn.judges) for policy in policies)
+        ids = [task.id for task in turn.judges]
+        verdicts = [
+            Verdict(c, self._is_shorter(c.policy, self.incumbent), self.board.on_tasks(c.policy, self.incumbent, ids))
+            for c in candidates
+        ]
+        return sorted(verdicts, key=lambda verdict: (-verdict.gain, not verdict.is_shorter))
+
+    async def validate(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """The same verdicts, the first with validation evidence if it is promising.
+
+        Cross-fitted runs need none: their judges were held out from the idea already.
+        """
+        if self.is_cross_fitted or not verdicts or not verdicts[0].is_promising:
+            return verdicts
+        first, *rest = verdicts
+        policy = first.candidate.policy
+        await self._evaluate(policy)
+        return [msgspec.structs.replace(first, validation=self.board.on_validation(policy, self.incumbent)), *rest]
+
+    def promote(self, verdicts: Sequence[Verdict]) -> Verdict | None:
+        """Make the first the incumbent, if it is the better bet or as good and shorter."""
+        if not verdicts or not verdicts[0].is_promising:
+            return None
+        first = verdicts[0]
+        if first.gain > _TIE and not self._accepts(first.validation, first.training):
+            return None
+        self.incumbent = first.candidate.policy
+        if self.is_cross_fitted:
+            self.best = self.incumbent
+        return first
+
+    async def _evaluate(self, policy: Policy) -> None:
+        self.board.add_evaluation(policy, await self.session.evaluate(policy))
+        lead = self.board.on_validation(policy, self.best)
+        if lead.mean > _TIE or (lead.count and lead.mean >= -_TIE and self._is_shorter(policy, self.best)):
+            self.best = policy
+
+    def _judges(self, batch: list[Task], index: int) -> list[Task]:
+        if not self.is_cross_fitted:
+            return batch
+        source = {task.id for task in batch}
+        others = [task for task in self.session.training_tasks if task.id not in source]
+        rng = random.Random(f"{self.session.seed}/judges/{index}")
+        return rng.sample(others, min(len(others), self._max_judges))
+
+    def _is_shorter(self, policy: Policy, other: Policy) -> bool:
+        mine, theirs = (sum(len(p.text_at(site)) for site in self.session.sites) for p in (policy, other))
+        return mine < theirs
+
+
+def _even(num_tasks: int, largest: int) -> int:
+    """The batch size, at most `largest`, that leaves the last batch about as long as the others."""
+    return math.ceil(num_tasks / math.ceil(num_tasks / largest))
