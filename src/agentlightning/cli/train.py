@@ -13,12 +13,14 @@ from agentlightning.trainer.trainer import Trainer
 
 @click.command()
 @click.option("--config", "-c", "path", required=True, help="YAML, TOML or JSON file.")
+@click.option("--resume", metavar="RUN", help="Carry an interrupted run on: its id, or 'last'.")
 @click.argument("overrides", nargs=-1)
-def train(path: str, overrides: tuple[str, ...]) -> None:
+def train(path: str, overrides: tuple[str, ...], resume: str | None) -> None:
     """Make an agent better, as a config file says. OVERRIDES are key.path=value, such as trainer.max_epochs=5."""
     config = load_config(path, overrides)
     loaded = load_agent(config)
     settings: dict[str, Any] = {} if config.reward or loaded.reward is None else {"reward": loaded.reward}
     trainer = Trainer(loaded.agent, config=config, **settings)
-    result = trainer.train(loaded.tasks if config.tasks is None else None)
+    tasks = loaded.tasks if config.tasks is None else None
+    result = trainer.train(tasks, resume=True if resume == "last" else resume or False)
     click.echo(result.output_dir)

@@ -60,7 +60,10 @@ def _from_mapping(value: Mapping[str, Any], where: str) -> Task:
     known = {"id", "input", "expected", "answer", "metadata"}
     expected = value.get("expected", value.get("answer"))
     extra = {key: item for key, item in value.items() if key not in known}
-    metadata = dict(value.get("metadata") or {})
+    metadata = value.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise DataError(f"{where}: metadata is a mapping of names to values; this is {metadata!r:.60}")
+    metadata = dict(cast(Mapping[str, Any], metadata))
     if "input" in value:
         given = value["input"]
         metadata |= extra
@@ -75,5 +78,5 @@ def _from_mapping(value: Mapping[str, Any], where: str) -> Task:
 
 
 def _content_id(given: Any, expected: Any) -> str:
-    digest = hashlib.sha256(msgspec.json.encode([given, expected], order="deterministic"))
+    digest = hashlib.sha256(msgspec.json.encode([given, expected], order="deterministic", enc_hook=repr))
     return f"t-{digest.hexdigest()[:10]}"

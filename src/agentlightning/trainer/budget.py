@@ -50,6 +50,11 @@ class Budget:
                 raise BudgetExhausted(reason)
             self._admitted[role] += 1
 
+    def replayed(self, role: Role, num_calls: int) -> None:
+        """Count calls that an interrupted part of this run had made."""
+        with self._lock:
+            self._admitted[role] += num_calls
+
     def check(self) -> None:
         """Raise BudgetExhausted when nothing more may be started."""
         with self._lock:

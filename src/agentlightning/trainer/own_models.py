@@ -34,6 +34,7 @@ class OwnModels:
         self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
         self._clients: dict[str, ModelClient] = {}
         self._answers: dict[str, Reply] = {}
+        self._recorded: dict[str, Reply] = {}
         self._run_id = run_id
         self._store = store
         self._budget = budget
@@ -58,8 +59,8 @@ class OwnModels:
         return f"{endpoint.model} at {endpoint.address} ({origin})"
 
     def remember(self, answers: Mapping[str, Reply]) -> None:
-        """Take over the answers of an earlier, interrupted part of this run."""
-        self._answers.update(answers)
+        """Answers an earlier, interrupted part of this run was given; used, and charged, when asked for again."""
+        self._recorded.update(answers)
 
     async def complete(
         self,
@@ -74,6 +75,11 @@ class OwnModels:
         """The answer on record under `key`, else a new one. Raises ModelError, BudgetExhausted."""
         if key in self._answers:
             return self._answers[key]
+        if (recorded := self._recorded.pop(key, None)) is not None:
+            self._budget.replayed(role, 1)
+            self._budget.ledger.add(role, recorded.model, recorded.usage)
+            self._answers[key] = recorded
+            return recorded
         client = self._client(role)
         try:
             reply = await client.complete(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -63,7 +63,7 @@ def load_agent(config: Config) -> LoadedAgent:
     module, name = _module_of(path, config.base_dir)
     found = _named(module, name, path) if name else _obvious(module, path)
     if not isinstance(found, WrappedAgent):
-        found = wrap_agent(found, config.agent.type, tools=dict(config.agent.tools), name=None)
+        found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
     return LoadedAgent(found, getattr(module, "tasks", None), _reward_of(module))
 
 

@@ -16,8 +16,9 @@ from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group, Trajectory
 from agentlightning.errors import AgentError, ModelError
 from agentlightning.store.base import Store
+from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.callbacks import Callbacks
-from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure, rollout_record
+from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
 from agentlightning.trainer.scoring import RewardSource, scored
 
 SHARED_STAGE = "baseline"
@@ -39,21 +40,19 @@ class Rollouts:
         self._store = store
         self._callbacks = callbacks
         self._done: dict[_Key, asyncio.Future[Trajectory]] = {}
+        self._recorded: dict[_Key, Trajectory] = {}
         self._failures_in_a_row = 0
         self._judge_failures_in_a_row = 0
         self._known_policies: set[str] = set()
 
     def remember(self, trajectories: Sequence[Trajectory]) -> None:
-        """Take over rollouts of an earlier, interrupted part of this run; stopped ones are run again."""
-        loop = asyncio.get_running_loop()
+        """Rollouts of an earlier, interrupted part of this run: answered from here when they are asked for again.
+
+        Those that were stopped, or that nothing judged, are run again.
+        """
         for trajectory in trajectories:
-            if trajectory.status == "stopped" or trajectory.reward is None:
-                continue
-            future = loop.create_future()
-            future.set_result(trajectory)
-            key = (trajectory.stage, trajectory.split, trajectory.policy_id, trajectory.task, trajectory.draw)
-            self._done[key] = future
-            self.all.append(trajectory)
+            if trajectory.status != "stopped" and trajectory.reward is not None:
+                self._recorded[_key_of(trajectory)] = trajectory
 
     async def groups(
         self, tasks: Sequence[Task], *, policy: Policy, split: Split, stage: str, n: int = 1, draw: int = 0
@@ -84,7 +83,7 @@ class Rollouts:
             )
 
     async def _one(self, plan: RolloutPlan) -> Trajectory:
-        known = self._find(plan)
+        known = self._find(plan) or self._replay(plan)
         if known is None:
             known = self._done[_key(plan, plan.stage)] = asyncio.ensure_future(self._run(plan))
         try:
@@ -97,6 +96,19 @@ class Rollouts:
     def _find(self, plan: RolloutPlan) -> asyncio.Future[Trajectory] | None:
         for stage in (plan.stage, SHARED_STAGE):
             if (known := self._done.get(_key(plan, stage))) is not None:
+                return known
+        return None
+
+    def _replay(self, plan: RolloutPlan) -> asyncio.Future[Trajectory] | None:
+        """The rollout on record from before an interruption, charged to the budget as it was then."""
+        for stage in (plan.stage, SHARED_STAGE):
+            key = _key(plan, stage)
+            if (trajectory := self._recorded.pop(key, None)) is not None:
+                self.runner.charge(trajectory)
+                self.all.append(trajectory)
+                self._callbacks.tell("on_rollout_end", trajectory)
+                known = self._done[key] = asyncio.get_running_loop().create_future()
+                known.set_result(trajectory)
                 return known
         return None
 
@@ -183,3 +195,7 @@ def agent_error(trajectories: Sequence[Trajectory]) -> AgentError | None:
 
 def _key(plan: RolloutPlan, stage: str) -> _Key:
     return (stage, plan.split, plan.policy.id, plan.task.id, plan.draw)
+
+
+def _key_of(trajectory: Trajectory) -> _Key:
+    return (trajectory.stage, trajectory.split, trajectory.policy_id, trajectory.task, trajectory.draw)

@@ -28,21 +28,22 @@ from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
 from agentlightning.rewards.judge import Judge
 from agentlightning.store.base import Store
+from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer import scoring
 from agentlightning.trainer.budget import Budget, limits_from
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.config import Config
-from agentlightning.trainer.evaluation import Claim, verdict
 from agentlightning.trainer.observed import observed_calls
+from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.own_models import OwnModels
+from agentlightning.trainer.plan import NUM_PREFLIGHT, describe_plan, warnings_before
 from agentlightning.trainer.resolve import PlannedStage
-from agentlightning.trainer.result import Cost, HistoryEntry, TaskOutcome, TrainingResult
+from agentlightning.trainer.result import Cost, HistoryEntry, TrainingResult
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
-from agentlightning.trainer.runner import Runner, model_failure
+from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
 from agentlightning.trainer.session import BlockingSession, RunSession
 from agentlightning.trainer.tasks import TaskSplits
 
-_NUM_PREFLIGHT = 2
 _TEST_STAGE = "test"
 ORIGINAL = Policy()
 
@@ -61,6 +62,7 @@ class Run:
         reward: Any,
         store: Store,
         callbacks: Callbacks,
+        is_resumed: bool = False,
     ) -> None:
         self.run_id = run_id
         self.agent = agent
@@ -70,10 +72,11 @@ class Run:
         self.reward = reward
         self.store = store
         self.callbacks = callbacks
+        self.is_resumed = is_resumed
         self.notes: list[str] = []
         self.history: list[HistoryEntry] = []
         self.started_at = time.time()
-        self.budget = Budget(limits_from(config.budget.model_dump()), Ledger())
+        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=config.budget.price_overrides()))
 
     @property
     def validation(self) -> list[Task]:
@@ -103,6 +106,8 @@ class Run:
         self.rollouts = Rollouts(self.runner, self.store, self.callbacks)
         try:
             await self._announce()
+            if self.is_resumed:
+                await self._remember()
             await self._preflight()
             report = await self._baseline()
             winners = await self._learn(report)
@@ -122,48 +127,25 @@ class Run:
         await self._record_run("running", config=self.config.to_dict(), agent=self.agent.agent_id)
         tasks = [*self.splits.train, *(self.validation), *self.test]
         await self.store.append([make_record("task", task.id, task, run=self.run_id) for task in tasks])
-        self.callbacks.tell("on_run_start", self.run_id, self._plan())
-        for note in self._warnings():
+        plan = describe_plan(self.agent, self.config, self.splits, self.stages, self.models, self.budget)
+        self.callbacks.tell("on_run_start", self.run_id, plan)
+        for note in warnings_before(self.agent):
             self._note(note)
 
-    def _plan(self) -> list[str]:
-        splits, settings = self.splits, self.config.trainer
-        if splits.is_cross_fitted:
-            tasks = f"{len(splits.train)} tasks: too few to hold any out, so nothing can be proved on them"
-        else:
-            counts = (len(splits.train), len(self.validation), len(self.test))
-            tasks = "{} training, {} validation, {} held-out test tasks".format(*counts)
-        stages = " → ".join(stage.algorithm.name or stage.name for stage in self.stages)
-        baseline = len(self.validation) + (0 if splits.is_cross_fitted else _NUM_PREFLIGHT)
-        estimates = [self._estimate(stage.algorithm) for stage in self.stages]
-        search = "unknown" if None in estimates else f"at most about {sum(e or 0 for e in estimates):,}"
-        test = (1 + len(self.stages)) * len(self.test)
-        return [
-            f"agent {self.agent.agent_id} ({self.agent.adapter.name}), {tasks}",
-            f"algorithm {stages}, {settings.max_epochs} epochs, {settings.max_in_flight} rollouts at a time",
-            f"rollouts: baseline {baseline}, search {search}, held-out test {test}",
-            *dict.fromkeys(f"our own calls: {self.models.describe(role)}" for role in ("optimizer", "judge")),
-            f"budget: {self.budget.describe()}",
-        ]
-
-    def _estimate(self, algorithm: BaseAlgorithm[Any]) -> int | None:
-        splits = self.splits
-        return algorithm.estimate_rollouts(len(splits.train), len(self.validation), self.config.trainer.max_epochs)
-
-    def _warnings(self) -> list[str]:
-        writing = [name for name in self.agent.writing_tools() if name not in self.agent.tool_modes]
-        if not writing:
-            return []
-        names = ", ".join(writing)
-        return [
-            f"these tools seem to change things outside the agent, and will be run for real in every rollout: {names}. "
-            f"To prevent it: wrap_agent(…, tools={{{writing[0]!r}: 'stub'}}) (or 'record': once per arguments)."
-        ]
+    async def _remember(self) -> None:
+        """What this run did before it was interrupted. Keys are not on record, so one call shows the endpoint again."""
+        runs = [trajectory async for trajectory in read_trajectories(self.store, {"run": self.run_id})]
+        answers = [stored.record async for stored in self.store.read("completion", {"run": self.run_id})]
+        self.rollouts.remember(runs)
+        self.models.remember({record.id: msgspec.convert(record.body["reply"], Reply) for record in answers})
+        self.callbacks.tell("on_note", f"resumed: {len(runs)} rollouts and {len(answers)} answers are on record")
+        if self.models.endpoint("optimizer") is None:
+            await self.runner.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
 
     async def _preflight(self) -> None:
         """Two runs tell whether the agent works, which model it uses, and how this run will be judged."""
         self.callbacks.tell("on_stage_start", "preflight", "trying the agent on its first tasks")
-        probe = self.splits.train[:_NUM_PREFLIGHT]
+        probe = self.splits.train[:NUM_PREFLIGHT]
         groups = await self.rollouts.groups(probe, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
         tried = [trajectory for group in groups for trajectory in group.trajectories]
         unreachable = [trajectory for trajectory in tried if model_failure(trajectory)]
@@ -317,28 +299,12 @@ class Run:
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def _finish(self, report: SiteReport, winners: dict[str, Policy]) -> TrainingResult:
-        is_held_out = bool(self.test and winners)
-        tasks = self.test if is_held_out else self.validation
-        baseline, by_winner = await self._final_groups(tasks, winners, is_held_out)
-        claim = verdict(
-            _rewards(baseline), {id: _rewards(groups) for id, groups in by_winner.items()}, is_held_out=is_held_out
-        )
-        policy = winners.get(claim.policy_id, ORIGINAL)
-        shown = by_winner.get(claim.best.policy_id if claim.best else "", baseline)
-        notes = [*self.notes, *claim.notes, *self._closing_notes()]
-        best = claim.best
+        conclusion = conclude(await self._measure(winners), winners)
+        notes = [*self.notes, *conclusion.pop("notes"), *self._closing_notes()]
         return TrainingResult(
-            policy=policy,
-            verdict=claim.verdict,
-            baseline=best.baseline if best else _mean(baseline),
-            final=_final_mean(claim, baseline),
-            difference=best.difference if best else None,
-            interval=(best.interval.low, best.interval.high) if best and best.interval else None,
-            p_value=best.interval.p_value if best and best.interval else None,
-            num_test_tasks=len(best.differences) if best and is_held_out else 0,
+            **conclusion,
             cost=self._cost(),
             history=self.history,
-            tasks=_outcomes(tasks, baseline, shown),
             sites=[*report.sites, *(site for site, _ in report.unusable)],
             notes=list(dict.fromkeys(notes)),
             run_id=self.run_id,
@@ -348,29 +314,31 @@ class Run:
             started_at=self.started_at,
         )
 
-    async def _final_groups(
-        self, tasks: list[Task], winners: dict[str, Policy], is_held_out: bool
-    ) -> tuple[list[Group], dict[str, list[Group]]]:
-        """The original and every winner on the same tasks. Without held-out tasks these are the validation rollouts."""
+    async def _measure(self, winners: dict[str, Policy]) -> Measured:
+        """The original and every winner on the held-out tasks; where there are none (or no budget), on validation."""
         self.budget.begin_final_test()
-        split: Split = "test" if is_held_out else "train" if self.splits.is_cross_fitted else "validation"
-        stage = _TEST_STAGE if is_held_out else self.stages[-1].name
-        if is_held_out:
-            self.callbacks.tell("on_stage_start", "test", f"measuring on {len(tasks)} tasks nobody has seen")
+        if self.test and winners:
+            self.callbacks.tell("on_stage_start", _TEST_STAGE, f"measuring on {len(self.test)} tasks nobody has seen")
+            try:
+                return await self._groups_of(self.test, winners, "test", _TEST_STAGE, is_held_out=True)
+            except BudgetExhausted as spent:
+                self._note(f"the held-out test could not be finished, so nothing is shown: {spent}")
+        split: Split = "train" if self.splits.is_cross_fitted else "validation"
         try:
-            policies = [ORIGINAL, *winners.values()]
-            measured = await asyncio.gather(
-                *(self.rollouts.groups(tasks, policy=p, split=split, stage=stage) for p in policies)
-            )
-        except BudgetExhausted as spent:
-            self._note(f"the held-out test could not be finished: {spent}")
-            return self._known_groups(tasks), {}
-        return measured[0], dict(zip(winners, measured[1:], strict=True))
+            return await self._groups_of(self.validation, winners, split, self.stages[-1].name, is_held_out=False)
+        except BudgetExhausted:  # not even validation was finished: what there is of the original
+            known = {t.task: t for t in self.rollouts.all if t.policy_id == ORIGINAL.id}
+            groups = [Group(task.id, [known[task.id]]) for task in self.validation if task.id in known]
+            return Measured(self.validation, groups, {}, False)
 
-    def _known_groups(self, tasks: Sequence[Task]) -> list[Group]:
-        """What is on record of the original on these tasks, without running it again."""
-        known = {t.task: t for t in self.rollouts.all if t.policy_id == ORIGINAL.id}
-        return [Group(task.id, [known[task.id]]) for task in tasks if task.id in known]
+    async def _groups_of(
+        self, tasks: list[Task], winners: dict[str, Policy], split: Split, stage: str, *, is_held_out: bool
+    ) -> Measured:
+        policies = [ORIGINAL, *winners.values()]
+        groups = await asyncio.gather(
+            *(self.rollouts.groups(tasks, policy=policy, split=split, stage=stage) for policy in policies)
+        )
+        return Measured(tasks, groups[0], dict(zip(winners, groups[1:], strict=True)), is_held_out)
 
     def _closing_notes(self) -> list[str]:
         notes: list[str] = []
@@ -423,40 +391,3 @@ def _custom_predict(algorithm: BaseAlgorithm[Any]) -> Any:
     """The algorithm's own `predict`, or None where it is the default (applying the policy)."""
     is_default = type(algorithm).predict is BaseAlgorithm.predict
     return None if is_default else algorithm.predict
-
-
-def _rewards(groups: Sequence[Group]) -> dict[str, list[float | None]]:
-    return {group.task_id: [trajectory.reward for trajectory in group.trajectories] for group in groups}
-
-
-def _mean(groups: Sequence[Group]) -> float | None:
-    means = [group.mean for group in groups if group.mean is not None]
-    return sum(means) / len(means) if means else None
-
-
-def _final_mean(claim: Claim, baseline: Sequence[Group]) -> float | None:
-    """Of what is handed back: the winner's, or the original's own."""
-    if claim.best is None:
-        return _mean(baseline)
-    return claim.best.baseline if claim.verdict == "kept original" else claim.best.final
-
-
-def _outcomes(tasks: Sequence[Task], baseline: Sequence[Group], final: Sequence[Group]) -> list[TaskOutcome]:
-    before, after = ({group.task_id: group for group in groups} for groups in (baseline, final))
-    return [_outcome(task, before[task.id], after[task.id]) for task in tasks if task.id in before and task.id in after]
-
-
-def _outcome(task: Task, before: Group, after: Group) -> TaskOutcome:
-    old, new = before.trajectories[0], after.trajectories[0]
-    return TaskOutcome(
-        task_id=task.id,
-        split=old.split,
-        input=task.input,
-        expected=task.expected,
-        baseline_reward=before.mean,
-        final_reward=after.mean,
-        baseline_output=old.output,
-        final_output=new.output,
-        baseline_reason=old.reason,
-        final_reason=new.reason,
-    )

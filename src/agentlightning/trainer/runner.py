@@ -20,7 +20,8 @@ import msgspec
 
 from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.call import Usage
-from agentlightning.data.record import Record, make_record, new_id
+from agentlightning.data.processor import clean_step
+from agentlightning.data.record import make_record, new_id
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import RolloutStatus, Step, Trajectory
@@ -30,8 +31,10 @@ from agentlightning.interception.recorder import Entry, Recorder, plain
 from agentlightning.interception.scope import Predict, Scope
 from agentlightning.interception.tools import ToolModes
 from agentlightning.store.base import Store
+from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
+from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
 _AGENTS_FAULT = (400, 413, 422)
@@ -72,6 +75,7 @@ class Runner:
         self.endpoint: SeenEndpoint | None = None
         """Where the agent was last seen calling a model with success."""
         self._store = store
+        self._writes = Writes(store)
         self._budget = budget
         self._tools = tools
         self._on_step = on_step
@@ -92,11 +96,21 @@ class Runner:
             while True:
                 attempt += 1
                 self._budget.check()
+                self._writes.check()
                 trajectory = await self._attempt(plan, attempt)
                 if attempt > self.retries or not _deserves_retry(trajectory):
                     return trajectory
                 await self._store.append([rollout_record(trajectory)])
                 await asyncio.sleep(min(8.0, 0.5 * 2**attempt))
+
+    def charge(self, trajectory: Trajectory) -> None:
+        """Count a rollout that was paid for before an interruption."""
+        steps = trajectory.model_steps
+        self._budget.replayed("task", len(steps))
+        for step in steps:
+            self._count(step)
+        self._usd.pop(trajectory.id, None)
+        self._budget.rollout_ended(len(steps))
 
     def close(self) -> None:
         self._threads.close()
@@ -173,13 +187,13 @@ class Runner:
         kept = self._steps.get(recorder.rollout_id)
         if kept is None or entry.index in kept:
             return
-        step = kept[entry.index] = recorder.step(entry)
+        step = kept[entry.index] = clean_step(recorder.step(entry))
         if step.kind == "model":
             self._budget.ledger.add(
                 "task", step.call.model if step.call else "", step.reply.usage if step.reply else None
             )
             self._note_endpoint(recorder, step)
-        self._store.submit([make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id)])
+        self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
             self._on_step(step)
 
@@ -206,12 +220,6 @@ class Runner:
             self._keep_step(recorder, entry)
         del self._steps[recorder.rollout_id]
         return [kept[index] for index in sorted(kept)]
-
-
-def rollout_record(trajectory: Trajectory) -> Record:
-    """The rollout without its steps, which are records of their own."""
-    body = msgspec.structs.replace(trajectory, steps=[])
-    return make_record("rollout", trajectory.id, body, run=trajectory.run_id, rollout=trajectory.id)
 
 
 def model_failure(trajectory: Trajectory) -> Step | None:

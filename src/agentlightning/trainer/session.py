@@ -27,6 +27,7 @@ from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.result import HistoryEntry
 from agentlightning.trainer.rollouts import Rollouts
 from agentlightning.trainer.scoring import question_key
+from agentlightning.trainer.writes import Writes
 
 
 class RunSession:
@@ -67,6 +68,7 @@ class RunSession:
         self._models = models
         self._budget = budget
         self._store = store
+        self._writes = Writes(store)
         self._callbacks = callbacks
         self._epoch = 0
 
@@ -147,7 +149,7 @@ class RunSession:
 
     def log(self, text: str, **metrics: float) -> None:
         body = {"text": text, "stage": self.stage, "metrics": metrics}
-        self._store.submit([make_record("log", new_id("l"), body, run=self._rollouts.runner.run_id)])
+        self._writes.submit(make_record("log", new_id("l"), body, run=self._rollouts.runner.run_id))
         self._callbacks.tell("on_log", self.stage, text, metrics)
 
     def best(self) -> Policy:
@@ -164,6 +166,7 @@ class RunSession:
         return await self._rollouts.groups(tasks, policy=policy, split=split, stage=self.stage, n=n, draw=draw)
 
     async def _record(self, kind: Any, id: str, body: Any) -> None:
+        self._writes.check()
         await self._store.append([make_record(kind, id, body, run=self._rollouts.runner.run_id)])
 
 

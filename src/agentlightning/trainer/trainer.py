@@ -60,16 +60,18 @@ class Trainer:
         self._check_models()
         self._stages = self._resolve_stages()
 
-    def train(self, tasks: Any = None) -> TrainingResult:
+    def train(self, tasks: Any = None, *, resume: str | bool = False) -> TrainingResult:
         """Improve the agent on `tasks`, measure it on tasks held out from them, write policy and report.
 
         Tasks are strings, mappings, Task objects or any iterable of them, a file (JSONL, JSON, CSV, TSV, text,
         Parquet), or `{"train": …, "validation": …, "test": …}`; by default those of the config. Blocks until done.
+        `resume` (a run's id, or True for the last unfinished one in the store) carries an interrupted run on, given the
+        same tasks and settings: what is on record is not run, asked or paid again.
         Raises ConfigError, DataError, AgentError, ModelError or StoreError: one message that says what to do.
         """
         splits = self._splits(tasks)
         self.agent.prepare()
-        result = _on_own_loop(lambda: self._train(splits))
+        result = _on_own_loop(lambda: self._train(splits, resume))
         self.result = result
         self._callbacks.tell("on_run_end", result)
         return result
@@ -95,14 +97,14 @@ class Trainer:
         if self.config.models.task is not None:
             raise ConfigError("models.task: the agent's own model is set in the agent, not here, in this version.")
 
-    async def _train(self, splits: TaskSplits) -> TrainingResult:
+    async def _train(self, splits: TaskSplits, resume: str | bool) -> TrainingResult:
         config = self.config
         given: Any = self.objects.get("store")
-        address = given or config.store or str(config.path_to(config.trainer.data_dir))
-        store: Store = open_store(address)
+        store: Store = open_store(given or config.store_address())
         try:
             run = Run(
-                run_id=new_id("run"),
+                run_id=await _run_to_resume(store, resume) if resume else new_id("run"),
+                is_resumed=bool(resume),
                 agent=self.agent,
                 config=config,
                 splits=splits,
@@ -156,6 +158,19 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
         )
     return wrapped.steered(policy)
+
+
+async def _run_to_resume(store: Store, resume: str | bool) -> str:
+    """The id of the run to carry on; ConfigError when there is none."""
+    status = {stored.record.id: stored.record.body.get("status") async for stored in store.read("run")}
+    if isinstance(resume, str):
+        if resume not in status:
+            raise ConfigError(f"there is no run {resume!r} in {store.address}.{near_miss(resume, status)}")
+        return resume
+    unfinished = [run_id for run_id, state in status.items() if state != "finished"]
+    if not unfinished:
+        raise ConfigError(f"there is no unfinished run in {store.address} to resume.")
+    return unfinished[-1]
 
 
 def _config(config: Any, settings: dict[str, Any]) -> Config:

@@ -1,0 +1,63 @@
+"""What a run is going to do and may cost, in words, before its first call; and what to be warned about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentlightning.adapters.wrap import WrappedAgent
+from agentlightning.trainer.budget import Budget
+from agentlightning.trainer.config import Config
+from agentlightning.trainer.own_models import OwnModels
+from agentlightning.trainer.resolve import PlannedStage
+from agentlightning.trainer.tasks import TaskSplits
+
+NUM_PREFLIGHT = 2
+"""Rollouts that tell whether the agent works at all."""
+
+
+def describe_plan(
+    agent: WrappedAgent,
+    config: Config,
+    splits: TaskSplits,
+    stages: Sequence[PlannedStage],
+    models: OwnModels,
+    budget: Budget,
+) -> list[str]:
+    """The plan's lines: agent and tasks, algorithms, rollouts, our own model calls, budget."""
+    names = " → ".join(stage.algorithm.name or stage.name for stage in stages)
+    epochs, in_flight = config.trainer.max_epochs, config.trainer.max_in_flight
+    return [
+        f"agent {agent.agent_id} ({agent.adapter.name}), {_tasks(splits)}",
+        f"algorithm {names}, {epochs} epochs, {in_flight} rollouts at a time",
+        _rollouts(splits, stages, epochs),
+        *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
+        f"budget: {budget.describe()}",
+    ]
+
+
+def warnings_before(agent: WrappedAgent) -> list[str]:
+    """Tools that change the world will do so in every rollout, unless they are given a mode."""
+    writing = [name for name in agent.writing_tools() if name not in agent.tool_modes]
+    if not writing:
+        return []
+    return [
+        "these tools seem to change things outside the agent, and will be run for real in every rollout: "
+        f"{', '.join(writing)}. To prevent it: wrap_agent(…, tools={{{writing[0]!r}: 'stub'}}) (or 'record': once per "
+        "arguments)."
+    ]
+
+
+def _tasks(splits: TaskSplits) -> str:
+    if splits.is_cross_fitted and not splits.test:
+        return f"{len(splits.train)} tasks: too few to hold any out, so nothing can be proved on them"
+    counts = (len(splits.train), len(splits.validation or []), len(splits.test or []))
+    return "{} training, {} validation, {} held-out test tasks".format(*counts)
+
+
+def _rollouts(splits: TaskSplits, stages: Sequence[PlannedStage], epochs: int) -> str:
+    num_training, num_validation = len(splits.train), len(splits.validation or [])
+    baseline = num_validation + (0 if splits.is_cross_fitted else NUM_PREFLIGHT)
+    estimates = [stage.algorithm.estimate_rollouts(num_training, num_validation, epochs) for stage in stages]
+    search = "unknown" if None in estimates else f"at most about {sum(count or 0 for count in estimates):,}"
+    test = (1 + len(stages)) * len(splits.test or [])
+    return f"rollouts: baseline {baseline}, search {search}, held-out test at most {test}"

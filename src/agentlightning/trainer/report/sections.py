@@ -1,0 +1,277 @@
+"""The report's sections, top to bottom. Each takes the result and gives HTML, or nothing when it has nothing to say."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from agentlightning.data.resource import Policy, PromptSite
+from agentlightning.trainer import wording
+from agentlightning.trainer.evaluation import Verdict
+from agentlightning.trainer.report import charts
+from agentlightning.trainer.result import HistoryEntry, TaskOutcome, TrainingResult, other_changes
+
+escape = html.escape
+
+TONES: dict[Verdict, str] = {"improved": "improved", "not shown": "not-shown", "kept original": "kept-original"}
+"""Verdict → the page's colour class."""
+
+_MARKS = {"won": "▲", "lost": "▼", "same": "=", "unjudged": "?", "accepted": "●", "rejected": "○", "refused": "×"}
+_MAX_SHOWN = 4_000
+"""Characters of one input or output; the store has the rest."""
+
+
+def masthead(result: TrainingResult) -> str:
+    when = datetime.fromtimestamp(result.started_at, UTC).strftime("%d %B %Y, %H:%M UTC") if result.started_at else ""
+    parts = [part for part in (result.agent_id, result.run_id, when) if part]
+    return f"<b>Agent Lightning</b> <span>{escape(' · '.join(parts))}</span>"
+
+
+def verdict(result: TrainingResult) -> str:
+    """The claim, its evidence, and the numbers as a drawing."""
+    facts: list[tuple[str, str]] = []
+    if result.num_test_tasks:
+        facts.append(("held-out tasks", f"{result.num_test_tasks:,}"))
+    counts = Counter(task.outcome for task in measured_tasks(result))
+    if counts:
+        facts.append(("won · lost · same", f"{counts['won']} · {counts['lost']} · {counts['same']}"))
+    price = [("cost", wording.dollars(result.cost.usd))] if result.cost.usd is not None else []
+    facts += [*price, ("model calls", f"{result.cost.calls:,}"), ("time", wording.duration(result.cost.seconds))]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    return (
+        f'<section class="verdict"><p class="pill">{escape(result.verdict)}</p><h1>{escape(result.headline)}</h1>'
+        f'<p class="lead">{escape(result.evidence)}</p>{charts.comparison(result, "New version")}'
+        f'<dl class="facts">{cells}</dl></section>'
+    )
+
+
+def notes(result: TrainingResult) -> str:
+    if not result.notes:
+        return ""
+    items = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
+    return f'<section class="notes"><h2>Worth knowing</h2><ul>{items}</ul></section>'
+
+
+def changes(result: TrainingResult) -> str:
+    """The new prompts against the old ones, word by word."""
+    policy = result.policy
+    blocks = [_site_change(policy.site(site_id), text) for site_id, text in policy.prompts.items()]
+    blocks += [_demos(policy)] if policy.demos else []
+    settings = [line for line in other_changes(policy) if not line.endswith(("worked example", "worked examples"))]
+    if settings:
+        blocks.append(f'<pre class="text">{escape(chr(10).join(settings))}</pre>')
+    if not blocks:
+        blocks.append("<p>Nothing: the agent runs as it did before.</p>")
+    if untouched := [site.id for site in result.sites if site.id not in policy.prompts]:
+        blocks.append(f'<p class="soft">Unchanged: {escape(", ".join(untouched))}</p>')
+    return f"<section><h2>What changed</h2>{''.join(blocks)}</section>"
+
+
+def tasks(result: TrainingResult) -> str:
+    """Every task with both outputs; those that got worse come first."""
+    measured = measured_tasks(result)
+    if not measured:
+        return ""
+    held_out = "the search never saw" if result.num_test_tasks else "the search has seen"
+    counts = Counter(task.outcome for task in measured)
+    names = [name for name in ("won", "same", "lost", "unjudged") if counts[name]]
+    bar = charts.split_bar([(name, counts[name]) for name in names])
+    choices = "".join(
+        f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
+        f'<label for="show-{name}">{name} {len(measured) if name == "all" else counts[name]}</label>'
+        for name in ["all", *names]
+    )
+    others = [task for task in result.tasks if task not in measured]
+    rest = ""
+    if others:
+        label = f"{wording.counted(len(others), 'more task')} the search worked with"
+        rest = f'<details class="more"><summary>{label}</summary>{_task_rows(others)}</details>'
+    return (
+        f'<section class="tasks"><h2>Task by task</h2><p class="soft">{wording.counted(len(measured), "task")} {held_out}. '
+        f'Open one to read both answers.</p>{bar}<div class="filter">{choices}</div>{_task_rows(measured)}{rest}</section>'
+    )
+
+
+def search(result: TrainingResult) -> str:
+    """How it got there: the chart, the line of versions that led to the winner, and every decision with its reason."""
+    if not result.history:
+        return ""
+    decisions = Counter(entry.decision for entry in result.history)
+    tally = ", ".join(f"{count} {name}" for name, count in decisions.items())
+    entries = "".join(_decision(entry, len({e.stage for e in result.history}) > 1) for entry in result.history)
+    is_open = " open" if len(result.history) <= 12 else ""
+    return (
+        f'<section class="search"><h2>How the search went</h2><p class="soft">{tally}. Scores are means on validation '
+        f"tasks, which the search may learn from; only the held-out test above is evidence.</p>"
+        f"{charts.progress(result.history)}{_lineage(result)}"
+        f"<details{is_open}><summary>Every version and why it was accepted or not</summary>"
+        f'<ol class="history">{entries}</ol></details></section>'
+    )
+
+
+def cost(result: TrainingResult) -> str:
+    spent = result.cost
+    rows = [
+        ("Calls by the agent", f"{spent.task_calls:,}"),
+        ("Calls by the optimizer", f"{spent.optimizer_calls:,}"),
+        ("Calls by the judge", f"{spent.judge_calls:,}"),
+        ("All model calls", f"{spent.calls:,}"),
+        ("Tokens in", f"{spent.input_tokens:,}"),
+        ("Tokens out", f"{spent.output_tokens:,}"),
+        ("Price", wording.dollars(spent.usd)),
+        ("Wall time", wording.duration(spent.seconds)),
+    ]
+    cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
+    return f'<section><h2>What it cost</h2><table class="cost">{cells}</table></section>'
+
+
+def method(result: TrainingResult) -> str:
+    """How to read the numbers, in plain words and only as far as they apply."""
+    paragraphs: list[str] = []
+    if result.reward_source:
+        paragraphs.append(f"Rewards came from: {result.reward_source}.")
+    if result.num_test_tasks:
+        paragraphs.append(
+            "Some tasks were set aside before the search began and used once, at the end. The original agent and the best "
+            "new version both ran on each of them, and their rewards were subtracted task by task, so that easy and hard "
+            "tasks count alike for both."
+        )
+    else:
+        paragraphs.append("No tasks were set aside, so the numbers come from tasks the search could adapt to.")
+    if result.interval is not None:
+        paragraphs.append(
+            "The interval says where the true average difference may lie, given how few tasks there were: a method like "
+            "this one holds it in 95 of 100 runs. It assumes nothing about how rewards are spread, and allows for a rare "
+            "large loss that did not happen to show up. “Improved” is said only when the whole interval lies above zero."
+        )
+    paragraphs.append(
+        "The original agent is handed back unless the new version’s average is higher. A task where the new version "
+        "ended without a reward counts as the lowest reward, so breaking is never an advantage."
+    )
+    return (
+        f"<section><h2>How this was measured</h2>{''.join(f'<p>{escape(text)}</p>' for text in paragraphs)}</section>"
+    )
+
+
+def footer(result: TrainingResult) -> str:
+    where = f" · {escape(result.output_dir)}" if result.output_dir else ""
+    return f"Policy {escape(result.policy.id)}{where} · This page is one file; it loads nothing and runs no script."
+
+
+def measured_tasks(result: TrainingResult) -> list[TaskOutcome]:
+    """The tasks the claim rests on: the held-out ones, else those of validation, else all."""
+    for split in ("test", "validation"):
+        if found := [task for task in result.tasks if task.split == split]:
+            return found
+    return list(result.tasks)
+
+
+def _site_change(site: PromptSite, text: str) -> str:
+    lengths = f"{len(site.template):,} → {len(text):,} characters"
+    where = {"system": "instructions", "prefix": "start of the first user message"}[site.kind]
+    return (
+        f'<article class="site"><h3>{escape(site.id)}</h3><p class="soft">{escape(site.agent)}, {where} · {lengths}</p>'
+        f'<div class="text diff">{_word_diff(site.template, text)}</div>'
+        f'<details><summary>The new text on its own</summary><pre class="text whole">{_with_slots(text)}</pre></details>'
+        "</article>"
+    )
+
+
+def _word_diff(old: str, new: str) -> str:
+    tags = {"same": "{}", "removed": "<del>{}</del>", "added": "<ins>{}</ins>"}
+    return "".join(tags[change.kind].format(_with_slots(change.text)) for change in wording.word_changes(old, new))
+
+
+def _with_slots(text: str) -> str:
+    return re.sub(r"⟦[^⟦⟧]*⟧", r'<span class="slot">\g<0></span>', escape(text))
+
+
+def _demos(policy: Policy) -> str:
+    blocks: list[str] = []
+    for agent, demos in policy.demos.items():
+        turns = "".join(
+            f'<dt>Input</dt><dd class="text">{_clipped(demo.input)}</dd>'
+            f'<dt>Answer</dt><dd class="text">{_clipped(demo.output)}</dd>'
+            for demo in demos
+        )
+        title = f"{wording.counted(len(demos), 'worked example')} shown to {agent}"
+        blocks.append(f"<details><summary>{escape(title)}</summary><dl>{turns}</dl></details>")
+    return f'<article class="site">{"".join(blocks)}</article>'
+
+
+def _task_rows(tasks: Sequence[TaskOutcome]) -> str:
+    order = {"lost": 0, "won": 1, "unjudged": 2, "same": 3}
+    ranked = sorted(tasks, key=lambda task: (order[task.outcome], -abs(_change(task))))
+    return "".join(map(_task_row, ranked))
+
+
+def _task_row(task: TaskOutcome) -> str:
+    title = " ".join(wording.plain_text(task.input).split())[:160]
+    numbers = " → ".join(
+        wording.number(v) if v is not None else "none" for v in (task.baseline_reward, task.final_reward)
+    )
+    fields: list[tuple[str, Any]] = [("Input", task.input), ("Expected", task.expected)]
+    asked = "".join(_field(name, value) for name, value in fields if value is not None)
+    sides = _side("Original", task.baseline_output, task.baseline_reason)
+    sides += _side("New version", task.final_output, task.final_reason)
+    return (
+        f'<details class="task {task.outcome}"><summary><span class="mark" title="{task.outcome}">'
+        f'{_MARKS[task.outcome]}<span class="hidden"> {task.outcome}</span></span>'
+        f'<span class="title">{escape(title)}</span><span class="numbers">{numbers}</span></summary>'
+        f'<p class="soft">{escape(task.task_id)} · {task.split}</p>{asked}<div class="sides">{sides}</div></details>'
+    )
+
+
+def _side(name: str, output: Any, reason: str | None) -> str:
+    why = f'<p class="reason">{_clipped(reason)}</p>' if reason else ""
+    return f"<div>{_field(name, 'no output' if output is None else output)}{why}</div>"
+
+
+def _field(name: str, value: Any) -> str:
+    return f'<h4>{name}</h4><div class="text">{_clipped(wording.plain_text(value))}</div>'
+
+
+def _clipped(text: str) -> str:
+    if len(text) <= _MAX_SHOWN:
+        return escape(text)
+    return f'{escape(text[:_MAX_SHOWN])}<i class="soft"> … {len(text) - _MAX_SHOWN:,} more characters</i>'
+
+
+def _change(task: TaskOutcome) -> float:
+    return (task.final_reward or 0.0) - (task.baseline_reward or 0.0)
+
+
+def _lineage(result: TrainingResult) -> str:
+    """original → … → the policy handed back, as far as the history tells."""
+    by_id = {entry.policy_id: entry for entry in result.history}
+    chain: list[HistoryEntry] = []
+    current = by_id.get(result.policy.id)
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = by_id.get(current.parent_id)
+    if not chain:
+        return ""
+    names = [chain[-1].parent_id, *(entry.policy_id for entry in reversed(chain))]
+    scores = [None, *(entry.validation_mean for entry in reversed(chain))]
+    steps = "".join(
+        f"<li>{escape(name)}{f' <b>{wording.number(score)}</b>' if score is not None else ''}</li>"
+        for name, score in zip(names, scores, strict=True)
+    )
+    return f'<h3>The line that led here</h3><ol class="lineage">{steps}</ol>'
+
+
+def _decision(entry: HistoryEntry, names_stage: bool) -> str:
+    stage = f"{escape(entry.stage)}, " if names_stage and entry.stage else ""
+    score = f"<b>{wording.number(entry.validation_mean)}</b>" if entry.validation_mean is not None else "<b>–</b>"
+    place = f" · {escape(entry.site)}" if entry.site else ""
+    idea = f'<p class="idea">{escape(entry.idea)}</p>' if entry.idea else ""
+    return (
+        f'<li class="{entry.decision}"><span class="mark" aria-hidden="true">{_MARKS[entry.decision]}</span>{score}'
+        f'<div><p><strong>{entry.decision}</strong> {escape(entry.policy_id)} <span class="soft">from '
+        f"{escape(entry.parent_id)} · {stage}round {entry.iteration}{place}</span></p>{idea}"
+        f'<p class="soft">{escape(entry.reason)}</p></div></li>'
+    )
