@@ -45,7 +45,7 @@ def whole(server: FakeOpenAI, folder: Path, resume: str | bool = False) -> Train
     return made.train(loud_tasks(40), resume=resume)
 
 
-@pytest.mark.parametrize("after_calls", [5, 30, 60])
+@pytest.mark.parametrize("after_calls", [5, 30, 45, 60])
 def test_a_killed_run_resumes_without_paying_twice(server: FakeOpenAI, tmp_path: Path, after_calls: int) -> None:
     expected = whole(server, tmp_path / "uninterrupted")
     server.requests.clear()

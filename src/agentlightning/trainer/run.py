@@ -75,6 +75,8 @@ class Run:
         self.is_resumed = is_resumed
         self.notes: list[str] = []
         self.history: list[HistoryEntry] = []
+        self.restored: dict[str, Any] = {}
+        """Stage → the last checkpoint before an interruption."""
         self.started_at = time.time()
         self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=config.budget.price_overrides()))
 
@@ -138,6 +140,8 @@ class Run:
         answers = [stored.record async for stored in self.store.read("completion", {"run": self.run_id})]
         self.rollouts.remember(runs)
         self.models.remember({record.id: msgspec.convert(record.body["reply"], Reply) for record in answers})
+        async for stored in self.store.read("checkpoint", {"run": self.run_id}):
+            self.restored[stored.record.id] = stored.record.body["state"]
         self.callbacks.tell("on_note", f"resumed: {len(runs)} rollouts and {len(answers)} answers are on record")
         if self.models.endpoint("optimizer") is None:
             await self.runner.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
@@ -294,6 +298,7 @@ class Run:
             budget=self.budget,
             store=self.store,
             callbacks=self.callbacks,
+            restored=self.restored.get(stage),
         )
 
     # -- the end -------------------------------------------------------------------------------------------------
