@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def client() -> OpenAI:
     return OpenAI()
 
 
+one_at_a_time = threading.Lock()  # so that many tickets at once still share one client
+
+
 def lookup_order(order_id: str) -> dict[str, str]:
     return ORDERS.get(order_id) or {"error": f"no order {order_id}"}
 
@@ -51,8 +55,10 @@ def triage(ticket: str) -> str:
         {"role": "system", "content": SYSTEM.format(shop=SHOP, date=datetime.date.today().isoformat())},
         {"role": "user", "content": ticket},
     ]
+    with one_at_a_time:
+        openai = client()
     for _ in range(MAX_TURNS):
-        response = client().chat.completions.create(
+        response = openai.chat.completions.create(
             model=os.environ.get("DEMO_MODEL", "gpt-4o-mini"), messages=messages, tools=TOOLS
         )
         message = response.choices[0].message

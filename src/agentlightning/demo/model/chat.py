@@ -13,9 +13,6 @@ from agentlightning.demo.model.language import chance, is_chinese, sentences, wo
 from agentlightning.demo.model.request import Answer, Request
 from agentlightning.demo.model.sense import is_small, stems
 
-_ASKS_FOR_CODE = re.compile(
-    r"\b(?:code|function|implement\w*|script|how (?:do|to|can))\b|代码|函数|实现|如何", re.IGNORECASE
-)
 _ASKS_FOR_ONE = re.compile(r"\b(?:one|a single) sentence\b|一句话", re.IGNORECASE)
 _WISHES = {
     "language": r"\b(?:same|user'?s|question'?s|their) language\b|\blanguage of\b|\bin chinese\b|用户的语言|中文",

@@ -12,22 +12,22 @@ from functools import lru_cache
 from agentlightning.demo.model.language import stem, words
 
 _SMALL_WORDS = """
-a about above after again all also always am an and another any anybody anyone anything are as ask asked asking at
-away be because been before being below between but by call called came can cannot case come could concerning contain
-contained containing customer dear did do does doing done don't down during each either else even every everything few
-find first following for from get getting give given go goes going gone good got had happen happened happening has
-have having he hello help her here hi him his how however i if in instead into involve involving is issue it its just
-keep know last let like look looking made make many matter may me mention mentioned mentioning mentions message might
-more most much must my need needed needing never new next no nobody none nor not nothing now of off often ok on once
-one only or other otherwise our out over own person please possible problem question rather really regard regarding
-request said same saw say saying says see seem sent shall she should since so some somebody someone something soon
-still sure take tell than thank thanks that the their them then there these they thing think this those though through
-ticket time to together told too took trouble try trying type until up upon us use user using very want wanted was we
-week well went were what when where whether which while who whole whom why will wish with within without word wording
-would write writes writing wrote yes yesterday yet you your i'm i've isn't doesn't didn't won't can't it's that's
-there's today tomorrow under over near behind along across around long short big small old day month monday tuesday
-wednesday thursday friday saturday sunday morning evening kind regards best team support shop store greetings order
-ordered number gave meant sending
+although however a about above after again all also always am an and another any anybody anyone anything are as ask
+asked asking at away be because been before being below between but by call called came can cannot case come could
+concerning contain contained containing customer dear did do does doing done don't down during each either else even
+every everything few find first following for from get getting give given go goes going gone good got had happen
+happened happening has have having he hello help her here hi him his how i if in instead into involve involving is
+issue it its just keep know last let like look looking made make many matter may me mention mentioned mentioning
+mentions message might more most much must my need needed needing never new next no nobody none nor not nothing now of
+off often ok on once one only or other otherwise our out over own person please possible problem question rather
+really regard regarding request said same saw say saying says see seem sent shall she should since so some somebody
+someone something soon still sure take tell than thank thanks that the their them then there these they thing think
+this those though through ticket time to together told too took trouble try trying type until up upon us use user
+using very want wanted was we week well went were what when where whether which while who whole whom why will wish
+with within without word wording would write writes writing wrote yes yesterday yet you your i'm i've isn't doesn't
+didn't won't can't it's that's there's today tomorrow under near behind along across around long short big small old
+day month monday tuesday wednesday thursday friday saturday sunday morning evening kind regards best team support shop
+store greetings order ordered number gave meant sending
 """
 
 _SYNONYMS = (
