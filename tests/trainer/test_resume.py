@@ -76,3 +76,17 @@ def test_nothing_to_resume_is_said(server: FakeOpenAI, tmp_path: Path) -> None:
         whole(server, tmp_path, resume=True)
     with pytest.raises(ConfigError, match="no run 'run-x'"):
         whole(server, tmp_path, resume="run-x")
+
+
+def test_ctrl_c_saves_what_was_done_and_says_how_to_go_on(server: FakeOpenAI, tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    server.reply(lambda body: shouting_model(body))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(root=root, url=server.base_url)], cwd=tmp_path)
+    while len(server.requests) < 20:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) != 0
+    before = len(server.requests)
+    result = whole(server, tmp_path, resume=True)
+    assert result.verdict == "improved"
+    assert len(server.requests) - before < result.cost.calls

@@ -99,6 +99,11 @@ def test_a_reward_function_comes_before_expected(server: FakeOpenAI, tmp_path: P
     assert result.baseline == 1.0 and "the reward function" in result.reward_source
 
 
+def test_a_judge_can_be_asked_for_by_name(server: FakeOpenAI, tmp_path: Path) -> None:
+    result = trainer(server, tmp_path, reward="judge").train(loud_tasks(12))
+    assert "judges each answer" in result.reward_source and result.cost.judge_calls > 0
+
+
 def test_what_the_agent_emits_comes_before_expected(server: FakeOpenAI, tmp_path: Path) -> None:
     def agent(question: str) -> str:
         answer = repeat(server, question)

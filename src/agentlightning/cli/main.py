@@ -60,5 +60,8 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"error: {error}", err=True)
         sys.exit(RUN_ERROR)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped. What was done until now is in the store.", err=True)
+        click.echo(
+            "stopped. What was done until now is in the store; carry on with: agentlightning train … --resume last",
+            err=True,
+        )
         sys.exit(INTERRUPTED)

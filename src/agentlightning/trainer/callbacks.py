@@ -43,6 +43,9 @@ class Callback:
     def on_note(self, text: str) -> None:
         """Something the user should know: a fallback, a warning, a limit."""
 
+    def on_run_error(self, error: BaseException) -> None:
+        """The run ended without a result; what it did is in the store."""
+
     def on_run_end(self, result: TrainingResult) -> None:
         """Everything is written."""
 

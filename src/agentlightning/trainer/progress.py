@@ -84,8 +84,11 @@ class ConsoleProgress(Callback):
         self._say("")
         self._say(_plain(result.summary()))
 
+    def on_run_error(self, error: BaseException) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Take the bars away; also called when the run ended with an error."""
+        """Take the bars away."""
         self._end_bar()
         if self._bars is not None:
             self._bars.stop()

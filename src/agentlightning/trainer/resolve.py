@@ -16,6 +16,8 @@ import msgspec
 from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
+from agentlightning.data.task import Task
+from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import AgentError, AgentLightningError, ConfigError, near_miss
 from agentlightning.registry import Registry
 from agentlightning.rewards import REWARDS
@@ -39,8 +41,14 @@ def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
     return [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
 
 
+def JUDGE(task: Task, trajectory: Trajectory) -> None:
+    """What `reward: judge` resolves to: the run puts its own judge, with its model and budget, in this place."""
+
+
 def resolve_reward(name: str, base_dir: Path) -> Callable[..., Any]:
-    """A reward function by known name, `file.py:function` or `package.module:function`."""
+    """A reward function by known name, `file.py:function`, `package.module:function`, or `judge`."""
+    if name == "judge":
+        return JUDGE
     found = _from_path(name, base_dir, "reward") if ".py" in name else REWARDS.load(name)
     if not callable(found):
         raise ConfigError(f"reward {name!r} is a {type(found).__name__}, not a function of (task, trajectory).")

@@ -37,7 +37,7 @@ from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.plan import NUM_PREFLIGHT, describe_plan, warnings_before
-from agentlightning.trainer.resolve import PlannedStage
+from agentlightning.trainer.resolve import JUDGE, PlannedStage
 from agentlightning.trainer.result import Cost, HistoryEntry, TrainingResult
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
@@ -115,7 +115,8 @@ class Run:
             winners = await self._learn(report)
             result = await self._finish(report, winners)
         except BaseException as error:
-            await self._record_run("failed", error=f"{type(error).__name__}: {error}")
+            status = "stopped" if isinstance(error, asyncio.CancelledError) else "failed"
+            await self._record_run(status, error=f"{type(error).__name__}: {error}")
             raise
         finally:
             self.runner.close()
@@ -165,8 +166,10 @@ class Run:
 
     def _reward_source(self, tried: Sequence[Trajectory]) -> scoring.RewardSource:
         for stage in self.stages:
-            if stage.reward is not None:
+            if stage.reward is not None and stage.reward is not JUDGE:
                 return scoring.from_function(stage.reward, f"the reward function {stage.reward_name}")
+        if self.reward is JUDGE or any(stage.reward is JUDGE for stage in self.stages):
+            return self._judge()
         if self.reward is not None:
             name = getattr(self.reward, "__name__", type(self.reward).__name__)
             return scoring.from_function(self.reward, f"the reward function {name}")

@@ -71,7 +71,11 @@ class Trainer:
         """
         splits = self._splits(tasks)
         self.agent.prepare()
-        result = _on_own_loop(lambda: self._train(splits, resume))
+        try:
+            result = _on_own_loop(lambda: self._train(splits, resume))
+        except BaseException as error:
+            self._callbacks.tell("on_run_error", error)
+            raise
         self.result = result
         self._callbacks.tell("on_run_end", result)
         return result
