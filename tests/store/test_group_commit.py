@@ -11,7 +11,9 @@ import pytest
 
 from agentlightning.errors import StoreError
 from agentlightning.store import sqlite_file
-from agentlightning.store.group_commit import GroupCommit, Row
+from agentlightning.store.group_commit import GroupCommit
+from agentlightning.store.rows import Row
+from agentlightning.store.sqlite import commit
 from agentlightning.store.sqlite_file import open_file
 
 
@@ -27,7 +29,7 @@ class Writing:
         self.connection = open_file(path, "process")
         self.other = sqlite3.connect(path, isolation_level=None)
         self.num_commits = 0
-        self.writer = GroupCommit(self.connection, path, self._count)
+        self.writer = GroupCommit(lambda groups: commit(self.connection, path, groups), str(path), self._count)
 
     def _count(self) -> None:
         self.num_commits += 1
@@ -37,6 +39,7 @@ class Writing:
 
     def close(self) -> None:
         self.writer.close()
+        self.connection.close()
         self.other.close()
 
 

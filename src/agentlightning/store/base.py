@@ -73,6 +73,14 @@ class Store(Protocol):
         """The bytes of a blob in chunks. StoreError when it is missing or its content does not match its hash."""
         ...
 
+    def blobs(self) -> AsyncIterator[BlobRef]:
+        """Every blob there is, in no certain order."""
+        ...
+
+    async def verify(self) -> list[str]:
+        """What is wrong with the place that keeps the records, one sentence each; empty when all is well."""
+        ...
+
     async def close(self) -> None:
         """Flush and release; the store cannot be used afterwards."""
         ...

@@ -47,26 +47,23 @@ class BlobFolder:
 
     def path(self, ref: BlobRef) -> Path:
         """Where a blob lies. StoreError when the reference is not a SHA-256 digest."""
-        if not _DIGEST.fullmatch(ref.sha256):
-            raise StoreError(f"{ref.sha256!r} is no blob reference: expected 64 lower-case hex digits (SHA-256).")
-        return self.folder / ref.sha256[:2] / ref.sha256
+        return self.folder / blob_name(ref)
 
     def read(self, ref: BlobRef) -> Generator[bytes]:
         """The bytes in chunks. The last chunk is held back until size and hash of the whole are known to be right."""
-        digest, size, held = hashlib.sha256(), 0, b""
-        while chunk := self._chunk(ref, size):
-            if held:
-                yield held
-            digest.update(chunk)
-            size += len(chunk)
-            held = chunk
-        if (digest.hexdigest(), size) != (ref.sha256, ref.size):
-            raise StoreError(
-                f"blob {self.path(ref)} is damaged: {ref.size} bytes with that hash were expected, "
-                f"{size} bytes with hash {digest.hexdigest()[:12]}… were found. Put the original content again."
-            )
-        if held:
-            yield held
+        return verified(self._chunks(ref), ref, str(self.path(ref)))
+
+    def all(self) -> Generator[BlobRef]:
+        """Every blob, by name."""
+        for path in sorted(self.folder.glob("*/*")):
+            if _DIGEST.fullmatch(path.name):
+                yield BlobRef(path.name, path.stat().st_size)
+
+    def _chunks(self, ref: BlobRef) -> Generator[bytes]:
+        offset = 0
+        while chunk := self._chunk(ref, offset):
+            yield chunk
+            offset += len(chunk)
 
     def _chunk(self, ref: BlobRef, offset: int) -> bytes:
         # Opened anew for each chunk: a reader that stops half-way leaves no open file behind.
@@ -76,9 +73,38 @@ class BlobFolder:
                 file.seek(offset)
                 return file.read(CHUNK_BYTES)
         except FileNotFoundError as error:
-            raise StoreError(
-                f"there is no blob {ref.sha256[:12]}… in {self.folder}. "
-                "Was the store's file copied without its blobs folder?"
-            ) from error
+            raise missing(ref, str(self.folder)) from error
         except OSError as error:
             raise StoreError(f"blob {path} could not be read: {error.strerror or error}.") from error
+
+
+def blob_name(ref: BlobRef) -> str:
+    """`ab/ab12…`, the same in every store. StoreError when the reference is not a SHA-256 digest."""
+    if not _DIGEST.fullmatch(ref.sha256):
+        raise StoreError(f"{ref.sha256!r} is no blob reference: expected 64 lower-case hex digits (SHA-256).")
+    return f"{ref.sha256[:2]}/{ref.sha256}"
+
+
+def verified(chunks: Iterable[bytes], ref: BlobRef, place: str) -> Generator[bytes]:
+    """The chunks, the last one held back until size and hash of the whole are known to be right; else StoreError."""
+    digest, size, held = hashlib.sha256(), 0, b""
+    for chunk in chunks:
+        if held:
+            yield held
+        digest.update(chunk)
+        size += len(chunk)
+        held = chunk
+    if (digest.hexdigest(), size) != (ref.sha256, ref.size):
+        raise StoreError(
+            f"blob {place} is damaged: {ref.size} bytes with that hash were expected, "
+            f"{size} bytes with hash {digest.hexdigest()[:12]}… were found. Put the original content again."
+        )
+    if held:
+        yield held
+
+
+def missing(ref: BlobRef, place: str) -> StoreError:
+    """The error of whoever asks for a blob that is not there."""
+    return StoreError(
+        f"there is no blob {ref.sha256[:12]}… in {place}. Were the store's records copied without its blobs?"
+    )

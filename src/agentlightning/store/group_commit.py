@@ -6,26 +6,25 @@ Alone, an append is committed at once; under load, a commit's fixed cost is shar
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from agentlightning.errors import StoreError
 from agentlightning.store.base import Cursor
-from agentlightning.store.sqlite_file import explain
-
-Row = tuple[str, str, str, str, float, int, str]
-"""kind, id, run, rollout, time, version, body."""
+from agentlightning.store.rows import Row
 
 MAX_ROWS = 4000
 """Per commit, so that one flood does not hold the lock (or a waiting future) for long."""
 
-_INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_LAST = "SELECT coalesce(max(position), 0) FROM records"
+MAX_CHARACTERS = 32 << 20
+"""Of bodies per commit: a commit is held in memory whole."""
+
+Commit = Callable[[Sequence[Sequence[Row]]], Sequence[Cursor | Exception]]
+"""Writes groups of rows, each kept all or none, and gives for each its cursor or what is wrong with it. Raises what is
+wrong with all of them."""
 
 
 class _Submission(NamedTuple):
@@ -34,28 +33,28 @@ class _Submission(NamedTuple):
 
 
 class GroupCommit:
-    """The one writer of a store object. Other processes have their own; SQLite lets them in one at a time."""
+    """The one writer of a store object: `commit` is only ever called from its thread."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, on_commit: Callable[[], None]) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, commit: Commit, place: str, on_commit: Callable[[], None]) -> None:
+        self._commit = commit
+        self._place = place
         self._on_commit = on_commit
         self._queue: SimpleQueue[_Submission | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name=f"store {path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"store {place}", daemon=True)
         self._thread.start()
 
     def submit(self, rows: list[Row]) -> Future[Cursor]:
         """Queue rows for the next commit; they are kept all or none. StoreError in the future after `close`."""
         future: Future[Cursor] = Future()
         if os.getpid() != self._process:  # before the lock: a fork may have copied it while it was held
-            future.set_exception(forked(self._path))
+            future.set_exception(forked(self._place))
             return future
         with self._lock:
             if self._is_closed:
-                future.set_exception(closed(self._path))
+                future.set_exception(closed(self._place))
             else:
                 self._queue.put(_Submission(rows, future))
         return future
@@ -75,18 +74,18 @@ class GroupCommit:
             group, is_open = self._gather()
             group = [entry for entry in group if entry.future.set_running_or_notify_cancel()]
             if group:
-                self._commit(group)
-        self._connection.close()
+                self._write(group)
 
     def _gather(self) -> tuple[list[_Submission], bool]:
         """The submissions that are waiting now (at least one), and whether more may come."""
         group: list[_Submission] = []
-        num_rows = 0
+        num_rows = num_characters = 0
         entry = self._queue.get()
         while entry is not None:
             group.append(entry)
             num_rows += len(entry.rows)
-            if num_rows >= MAX_ROWS:
+            num_characters += sum(len(row[-1]) for row in entry.rows)
+            if num_rows >= MAX_ROWS or num_characters >= MAX_CHARACTERS:
                 return group, True
             try:
                 entry = self._queue.get_nowait()
@@ -94,44 +93,29 @@ class GroupCommit:
                 return group, True
         return group, False
 
-    def _commit(self, group: list[_Submission]) -> None:
+    def _write(self, group: list[_Submission]) -> None:
         try:
-            last = self._write([row for entry in group for row in entry.rows])
+            outcomes = self._commit([entry.rows for entry in group])
         except Exception as error:  # noqa: BLE001  whatever it was, it belongs to the futures, and the thread lives on
-            self._fail(group, error)
+            for entry in group:
+                entry.future.set_exception(error)
             return
-        position = last - sum(len(entry.rows) for entry in group)
-        for entry in group:
-            position += len(entry.rows)
-            entry.future.set_result(Cursor(str(position)))
+        for entry, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                entry.future.set_exception(outcome)
+            else:
+                entry.future.set_result(outcome)
         self._on_commit()
 
-    def _write(self, rows: list[Row]) -> int:
-        """Commit the rows and give the last position. The lock is held throughout, so theirs are consecutive."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        self._connection.executemany(_INSERT, rows)
-        last: int = execute(_LAST).fetchone()[0]
-        execute("COMMIT")
-        return last
 
-    def _fail(self, group: list[_Submission], error: Exception) -> None:
-        if self._connection.in_transaction:  # SQLite has already rolled back after some errors
-            self._connection.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            error = explain(error, self._path, "written")
-        for entry in group:
-            entry.future.set_exception(error)
-
-
-def closed(path: Path) -> StoreError:
+def closed(place: str) -> StoreError:
     """The error of whoever uses a store after it was closed."""
-    return StoreError(f"store {path} is closed. Open it again with open_store().")
+    return StoreError(f"store {place} is closed. Open it again with open_store().")
 
 
-def forked(path: Path) -> StoreError:
+def forked(place: str) -> StoreError:
     """The error of whoever carries an open store into a forked process."""
     return StoreError(
-        f"store {path} was opened before this process was forked, and SQLite connections do not survive that. "
+        f"store {place} was opened before this process was forked, and its connections do not survive that. "
         "Open it again in the new process with open_store()."
     )
