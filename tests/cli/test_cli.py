@@ -77,6 +77,30 @@ def test_a_config_file_trains_and_everything_can_be_looked_at(project: Path, url
     )
 
 
+def test_init_inspect_eval_and_diff_lead_from_an_agent_to_its_change(project: Path, url: str) -> None:
+    written = agl(project, "init", "--agent", "my_agent.py", "--tasks", "tasks.csv", WORLD_URL=url)
+    assert written.returncode == 0 and "20 tasks" in written.stdout
+    assert agl(project, "init", "--agent", "my_agent.py", "--tasks", "tasks.csv", WORLD_URL=url).returncode == 2
+
+    seen = agl(project, "inspect", "-c", "al_config.yaml", WORLD_URL=url)
+    assert PROMPT in seen.stdout and "20 calls in 20 rollouts; 0 failed" in seen.stdout
+
+    before = agl(project, "eval", "-c", "al_config.yaml", WORLD_URL=url)
+    assert "original: mean reward 0.00 on 20 tasks" in before.stdout
+    assert agl(project, "train", "-c", "al_config.yaml", WORLD_URL=url).returncode == 0
+    after = agl(project, "eval", "-c", "al_config.yaml", "--policy", "optimized_results", WORLD_URL=url)
+    assert "mean reward 1.00 on 20 tasks" in after.stdout
+
+    assert f"+{PROMPT} Always shout." in agl(project, "diff", "optimized_results").stdout
+    assert "no difference" in agl(project, "diff", "optimized_results", "optimized_results").stdout
+
+
+def test_doctor_names_what_does_not_answer(tmp_path: Path, url: str) -> None:
+    assert agl(tmp_path, "doctor", OPENAI_BASE_URL=url).returncode == 0
+    wrong = agl(tmp_path, "doctor", OPENAI_BASE_URL="http://127.0.0.1:9/v1", COLUMNS="200")
+    assert wrong.returncode == 1 and "nothing answers at 127.0.0.1:9" in wrong.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -13,11 +13,16 @@ from agentlightning.errors import AgentLightningError, ConfigError, DataError
 
 _COMMANDS = {
     "train": ("agentlightning.cli.train:train", "Make an agent better, as a config file says."),
+    "eval": ("agentlightning.cli.train:eval_", "Measure an agent on tasks; nothing is learned."),
+    "inspect": ("agentlightning.cli.train:inspect", "Show what would be optimised in an agent."),
+    "init": ("agentlightning.cli.project:init", "Write a config file for an agent and its tasks."),
+    "diff": ("agentlightning.cli.policy:diff", "Show what a policy changes, or how two differ."),
     "ls": ("agentlightning.cli.show:ls", "List the runs of a store."),
     "show": ("agentlightning.cli.show:show", "Show a run, or one rollout step by step."),
     "export": ("agentlightning.cli.show:export", "Write trajectories as JSONL."),
     "import": ("agentlightning.cli.show:import_", "Read trajectories from JSONL."),
     "demo": ("agentlightning.cli.project:demo", "Optimise a small agent end to end, offline, without a key."),
+    "doctor": ("agentlightning.cli.project:doctor", "Check this machine and say what will work."),
     "plugins": ("agentlightning.cli.project:plugins", "List algorithms, adapters, rewards and stores, and where from."),
 }
 USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130

@@ -9,76 +9,46 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.algorithms.base import BaseAlgorithm
-from agentlightning.data.call import Message, Reply
+from agentlightning.data.call import Reply
 from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
-from agentlightning.data.trajectory import Group, Trajectory
+from agentlightning.data.trajectory import Group
 from agentlightning.errors import AgentError, BudgetExhausted, DataError
 from agentlightning.interception.sites import SiteReport, discover_sites
-from agentlightning.interception.tools import Tape, ToolModes
-from agentlightning.models.ledger import Ledger
-from agentlightning.rewards.judge import Judge
-from agentlightning.store.base import Store
 from agentlightning.store.trajectories import read_trajectories
-from agentlightning.trainer import scoring
-from agentlightning.trainer.budget import Budget, limits_from
-from agentlightning.trainer.callbacks import Callbacks
-from agentlightning.trainer.config import Config
+from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
-from agentlightning.trainer.own_models import OwnModels
-from agentlightning.trainer.plan import NUM_PREFLIGHT, describe_plan, warnings_before
-from agentlightning.trainer.resolve import JUDGE, PlannedStage
-from agentlightning.trainer.result import Cost, HistoryEntry, TrainingResult
-from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
-from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
+from agentlightning.trainer.plan import describe_plan
+from agentlightning.trainer.resolve import PlannedStage
+from agentlightning.trainer.result import HistoryEntry, TrainingResult
+from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
+from agentlightning.trainer.runner import RolloutPlan
 from agentlightning.trainer.session import BlockingSession, RunSession
 from agentlightning.trainer.tasks import TaskSplits
 
 _TEST_STAGE = "test"
-ORIGINAL = Policy()
 
 
-class Run:
-    """The state of one run. Made by the Trainer, executed once, on the trainer's own loop."""
+class Run(Bench):
+    """The state of one training run. Made by the Trainer, executed once, on the trainer's own loop."""
 
     def __init__(
-        self,
-        *,
-        run_id: str,
-        agent: WrappedAgent,
-        config: Config,
-        splits: TaskSplits,
-        stages: Sequence[PlannedStage],
-        reward: Any,
-        store: Store,
-        callbacks: Callbacks,
-        is_resumed: bool = False,
+        self, *, splits: TaskSplits, stages: Sequence[PlannedStage], is_resumed: bool = False, **bench: Any
     ) -> None:
-        self.run_id = run_id
-        self.agent = agent
-        self.config = config
+        super().__init__(stages=stages, **bench)
         self.splits = splits
-        self.stages = stages
-        self.reward = reward
-        self.store = store
-        self.callbacks = callbacks
         self.is_resumed = is_resumed
-        self.notes: list[str] = []
         self.history: list[HistoryEntry] = []
         self.restored: dict[str, Any] = {}
         """Stage → the last checkpoint before an interruption."""
-        self.started_at = time.time()
-        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=config.budget.price_overrides()))
 
     @property
     def validation(self) -> list[Task]:
@@ -90,22 +60,6 @@ class Run:
 
     async def execute(self) -> TrainingResult:
         """Do it all. Raises the one error that stopped it; what was done until then is in the store."""
-        settings = self.config.trainer
-        models = {role: spec.spec() for role, spec in self.config.models if spec is not None}
-        self.models = OwnModels(
-            models, run_id=self.run_id, store=self.store, budget=self.budget, max_in_flight=settings.max_in_flight
-        )
-        self.runner = Runner(
-            self.agent,
-            run_id=self.run_id,
-            store=self.store,
-            budget=self.budget,
-            max_in_flight=settings.max_in_flight,
-            timeout_seconds=self.config.agent.timeout_seconds or settings.timeout_seconds,
-            retries=settings.retries,
-            tools=ToolModes(self.agent.tool_modes, Tape()),
-        )
-        self.rollouts = Rollouts(self.runner, self.store, self.callbacks)
         try:
             await self._announce()
             if self.is_resumed:
@@ -116,24 +70,23 @@ class Run:
             result = await self._finish(report, winners)
         except BaseException as error:
             status = "stopped" if isinstance(error, asyncio.CancelledError) else "failed"
-            await self._record_run(status, error=f"{type(error).__name__}: {error}")
+            await self.record_run(status, error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            self.runner.close()
-            await self.models.close()
-        await self._record_run("finished", result=result.to_dict())
+            await self.close()
+        await self.record_run("finished", result=result.to_dict())
         return result
 
     # -- before anything is learned ------------------------------------------------------------------------------
 
+    @property
+    def tasks(self) -> list[Task]:
+        return [*self.splits.train, *self.validation, *self.test]
+
     async def _announce(self) -> None:
-        await self._record_run("running", config=self.config.to_dict(), agent=self.agent.agent_id)
-        tasks = [*self.splits.train, *(self.validation), *self.test]
-        await self.store.append([make_record("task", task.id, task, run=self.run_id) for task in tasks])
         plan = describe_plan(self.agent, self.config, self.splits, self.stages, self.models, self.budget)
-        self.callbacks.tell("on_run_start", self.run_id, plan)
-        for note in warnings_before(self.agent):
-            self._note(note)
+        await self.announce("training", plan)
+        await self.store.append([make_record("task", task.id, task, run=self.run_id) for task in self.tasks])
 
     async def _remember(self) -> None:
         """What this run did before it was interrupted. Keys are not on record, so one call shows the endpoint again."""
@@ -148,47 +101,9 @@ class Run:
             await self.runner.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
 
     async def _preflight(self) -> None:
-        """Two runs tell whether the agent works, which model it uses, and how this run will be judged."""
-        self.callbacks.tell("on_stage_start", "preflight", "trying the agent on its first tasks")
-        probe = self.splits.train[:NUM_PREFLIGHT]
-        groups = await self.rollouts.groups(probe, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
-        tried = [trajectory for group in groups for trajectory in group.trajectories]
-        unreachable = [trajectory for trajectory in tried if model_failure(trajectory)]
-        if len(unreachable) == len(tried):
-            raise model_error(unreachable[0], len(unreachable))
-        self.models.seen = self.runner.endpoint
-        self.rollouts.source = self._reward_source(tried)
-        await self.rollouts.judge_again(probe)
-        self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")
-        if all(trajectory.output is None and trajectory.status == "succeeded" for trajectory in tried):
-            self._note("the agent returned nothing (None) when tried; it should return its answer.")
+        tried = await self.try_out(self.splits.train)
+        await self.choose_reward(tried, self.tasks)
         self._reserve_test()
-
-    def _reward_source(self, tried: Sequence[Trajectory]) -> scoring.RewardSource:
-        for stage in self.stages:
-            if stage.reward is not None and stage.reward is not JUDGE:
-                return scoring.from_function(stage.reward, f"the reward function {stage.reward_name}")
-        if self.reward is JUDGE or any(stage.reward is JUDGE for stage in self.stages):
-            return self._judge()
-        if self.reward is not None:
-            name = getattr(self.reward, "__name__", type(self.reward).__name__)
-            return scoring.from_function(self.reward, f"the reward function {name}")
-        if any(scoring.emitted(trajectory) for trajectory in tried):
-            return scoring.from_emitted()
-        tasks = [*self.splits.train, *self.validation, *self.test]
-        if any(task.expected is not None for task in tasks):
-            return scoring.from_expected(tasks)
-        if self.models.endpoint("judge") is None:
-            raise scoring.refusal()
-        return self._judge()
-
-    def _judge(self) -> scoring.RewardSource:
-        judge = Judge(self._ask_judge)
-        return scoring.from_function(judge, f"a model that judges each answer: {self.models.describe('judge')}")
-
-    async def _ask_judge(self, messages: list[Message]) -> Reply:
-        key = scoring.question_key("judge", messages)
-        return await self.models.complete(messages, role="judge", key=key, temperature=0.0)
 
     def _reserve_test(self) -> None:
         """Set aside the calls of the held-out test. A cap too small for all of its tasks shortens it, and says so."""
@@ -198,7 +113,7 @@ class Run:
         per_task = (1 + len(self.stages)) * self.budget.calls_per_rollout
         affordable = int(left / 2 / per_task)
         if affordable < len(test):
-            self._note(f"the budget allows a held-out test on {affordable} of the {len(test)} test tasks.")
+            self.note(f"the budget allows a held-out test on {affordable} of the {len(test)} test tasks.")
             self.splits = msgspec.structs.replace(self.splits, test=test[:affordable])
         self.budget.reserved_calls = math.ceil(per_task * len(self.test) * 1.05)
 
@@ -208,7 +123,7 @@ class Run:
         try:
             evaluation = await session.evaluate(ORIGINAL)
         except BudgetExhausted as spent:
-            self._note(f"the budget ended the run during the baseline: {spent}")
+            self.note(f"the budget ended the run during the baseline: {spent}")
             return SiteReport([], [])
         if error := agent_error(self.rollouts.all):
             raise error
@@ -217,7 +132,7 @@ class Run:
             why = errors[0] if errors else "the reward function returned None every time"
             raise DataError(f"no rollout of the baseline got a reward, so nothing can be learned. {why}")
         if evaluation.unjudged:
-            self._note(
+            self.note(
                 f"{len(evaluation.unjudged)} of {len(self.validation)} validation tasks got no reward and "
                 "are left out of every comparison."
             )
@@ -235,7 +150,7 @@ class Run:
         sites = [*report.sites, *(site for site, _ in report.unusable)]
         await self.store.append([make_record("site", site.id, site, run=self.run_id) for site in sites])
         for site, reason in report.unusable:
-            self._note(f"prompt site {site.id} is left alone: {reason}")
+            self.note(f"prompt site {site.id} is left alone: {reason}")
         return report
 
     # -- learning ------------------------------------------------------------------------------------------------
@@ -257,7 +172,7 @@ class Run:
             found = await _train(stage.algorithm, session)
             self._check_policy(found, stage)
         except BudgetExhausted as spent:
-            self._note(f"stage {stage.name} was ended by the budget: {spent}")
+            self.note(f"stage {stage.name} was ended by the budget: {spent}")
             found = session.best()
         self.history += session.history
         return await self._gate(session, start, found)
@@ -274,7 +189,7 @@ class Run:
         gain = sum(after.scores[task] - before.scores[task] for task in shared)
         if shared and gain > 0:
             return found
-        self._note(f"stage {session.stage} found nothing better on the validation tasks, so it is not carried on.")
+        self.note(f"stage {session.stage} found nothing better on the validation tasks, so it is not carried on.")
         return start
 
     def _check_policy(self, found: Any, stage: PlannedStage) -> None:
@@ -311,7 +226,7 @@ class Run:
         notes = [*self.notes, *conclusion.pop("notes"), *self._closing_notes()]
         return TrainingResult(
             **conclusion,
-            cost=self._cost(),
+            cost=self.cost(),
             history=self.history,
             sites=[*report.sites, *(site for site, _ in report.unusable)],
             notes=list(dict.fromkeys(notes)),
@@ -330,7 +245,7 @@ class Run:
             try:
                 return await self._groups_of(self.test, winners, "test", _TEST_STAGE, is_held_out=True)
             except BudgetExhausted as spent:
-                self._note(f"the held-out test could not be finished, so nothing is shown: {spent}")
+                self.note(f"the held-out test could not be finished, so nothing is shown: {spent}")
         split: Split = "train" if self.splits.is_cross_fitted else "validation"
         try:
             return await self._groups_of(self.validation, winners, split, self.stages[-1].name, is_held_out=False)
@@ -363,27 +278,6 @@ class Run:
         if self.budget.ledger.snapshot().unpriced_calls:
             notes.append("some calls have no known price, so the cost in money is not complete.")
         return notes
-
-    def _cost(self) -> Cost:
-        cost = self.budget.ledger.snapshot()
-        return Cost(
-            calls=cost.calls,
-            task_calls=cost.task_calls,
-            optimizer_calls=cost.optimizer_calls,
-            judge_calls=cost.judge_calls,
-            input_tokens=cost.input_tokens,
-            output_tokens=cost.output_tokens,
-            usd=cost.usd,
-            seconds=time.time() - self.started_at,
-        )
-
-    def _note(self, text: str) -> None:
-        self.notes.append(text)
-        self.callbacks.tell("on_note", text)
-
-    async def _record_run(self, status: str, **body: Any) -> None:
-        fields = {"status": status, "agent": self.agent.agent_id, "started_at": self.started_at, **body}
-        await self.store.append([make_record("run", self.run_id, fields, run=self.run_id)])
 
 
 async def _train(algorithm: BaseAlgorithm[Any], session: RunSession) -> Any:

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.record import new_id
+from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError, ConfigError, near_miss
 from agentlightning.store.archive import export_jsonl
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
+from agentlightning.trainer.bench import Bench
 from agentlightning.trainer.callbacks import Callback, Callbacks
 from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
+from agentlightning.trainer.inspection import Inspection, inspect_agent
+from agentlightning.trainer.measure import Measurement, measure
 from agentlightning.trainer.policy_folder import load_policy, save_policy
 from agentlightning.trainer.progress import default_progress
 from agentlightning.trainer.report import write_report
@@ -71,11 +76,7 @@ class Trainer:
         """
         splits = self._splits(tasks)
         self.agent.prepare()
-        try:
-            result = _on_own_loop(lambda: self._train(splits, resume))
-        except BaseException as error:
-            self._callbacks.tell("on_run_error", error)
-            raise
+        result = self._run(lambda: self._train(splits, resume))
         self.result = result
         self._callbacks.tell("on_run_end", result)
         return result
@@ -86,12 +87,45 @@ class Trainer:
             return self.agent.steered(self.result.policy)
         return load_optimized_agent(self.config.path_to(self.config.trainer.output_dir), self.agent)
 
+    def evaluate(self, tasks: Any = None, policy: Policy | None = None) -> Measurement:
+        """Run the agent once on each task and judge it: as it is (or as `agent.use` set it), or under `policy`."""
+        policy = policy or self.agent.policy or Policy()
+        given = self._splits_given(tasks).train
+        self.agent.prepare()
+
+        async def work() -> Measurement:
+            async with self._store() as store:
+                return await measure(Bench(**self._bench(store, new_id("eval"))), given, policy)
+
+        return self._run(work)
+
+    def inspect(self, tasks: Any = None) -> Inspection:
+        """Run the agent once on each task and tell what would be optimised; needs no reward."""
+        given = self._splits_given(tasks).train
+        self.agent.prepare()
+
+        async def work() -> Inspection:
+            async with self._store() as store:
+                return await inspect_agent(Bench(**self._bench(store, new_id("look"))), given)
+
+        return self._run(work)
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return _on_own_loop(work)
+        except BaseException as error:
+            self._callbacks.tell("on_run_error", error)
+            raise
+
     def _splits(self, tasks: Any) -> TaskSplits:
+        return split_tasks(self._splits_given(tasks), seed=self.config.trainer.seed)
+
+    def _splits_given(self, tasks: Any) -> TaskSplits:
         source = tasks if tasks is not None else self.objects.get("tasks")
         source = source if source is not None else self.config.task_sources()
         if source is None:
             raise ConfigError("no tasks: call trainer.train(tasks=[…]), or set tasks in the config to a file.")
-        return split_tasks(load_task_splits(source), seed=self.config.trainer.seed)
+        return load_task_splits(source)
 
     def _resolve_stages(self) -> list[PlannedStage]:
         given = self.objects.get("algorithm")
@@ -102,27 +136,37 @@ class Trainer:
             raise ConfigError("models.task: the agent's own model is set in the agent, not here, in this version.")
 
     async def _train(self, splits: TaskSplits, resume: str | bool) -> TrainingResult:
-        config = self.config
-        given: Any = self.objects.get("store")
-        store: Store = open_store(given or config.store_address())
-        try:
+        async with self._store() as store:
             run = Run(
-                run_id=await _run_to_resume(store, resume) if resume else new_id("run"),
+                **self._bench(store, await _run_to_resume(store, resume) if resume else new_id("run")),
                 is_resumed=bool(resume),
-                agent=self.agent,
-                config=config,
                 splits=splits,
-                stages=self._stages,
-                reward=self._reward(),
-                store=store,
-                callbacks=self._callbacks,
             )
             result = await run.execute()
             await self._write(result, store)
+        return result
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncGenerator[Store]:
+        given: Any = self.objects.get("store")
+        store = open_store(given or self.config.store_address())
+        try:
+            yield store
         finally:
             if given is None:  # an open store that was given stays the giver's to close
                 await store.close()
-        return result
+
+    def _bench(self, store: Store, run_id: str) -> dict[str, Any]:
+        """What everything that runs the agent is made of."""
+        return {
+            "run_id": run_id,
+            "agent": self.agent,
+            "config": self.config,
+            "store": store,
+            "callbacks": self._callbacks,
+            "reward": self._reward(),
+            "stages": self._stages,
+        }
 
     def _reward(self) -> Callable[..., Any] | None:
         """`reward=` of the Trainer, of the config, of the agent; by name or as the function itself."""

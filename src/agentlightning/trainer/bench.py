@@ -1,0 +1,151 @@
+"""What everything that runs an agent stands on: store, budget, runner, rollouts, our own models, the reward source.
+
+A training run, an evaluation and an inspection differ in what they do with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from agentlightning.adapters.wrap import WrappedAgent
+from agentlightning.data.call import Message, Reply
+from agentlightning.data.record import make_record
+from agentlightning.data.resource import Policy
+from agentlightning.data.task import Task
+from agentlightning.data.trajectory import Trajectory
+from agentlightning.interception.tools import Tape, ToolModes
+from agentlightning.models.ledger import Ledger
+from agentlightning.rewards.judge import Judge
+from agentlightning.store.base import Store
+from agentlightning.trainer import scoring
+from agentlightning.trainer.budget import Budget, limits_from
+from agentlightning.trainer.callbacks import Callbacks
+from agentlightning.trainer.config import Config
+from agentlightning.trainer.own_models import OwnModels
+from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
+from agentlightning.trainer.resolve import JUDGE, PlannedStage
+from agentlightning.trainer.result import Cost
+from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, model_error
+from agentlightning.trainer.runner import Runner, model_failure
+
+ORIGINAL = Policy()
+
+
+class Bench:
+    """An agent, ready to be run on tasks. Made on the trainer's loop, closed there."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        agent: WrappedAgent,
+        config: Config,
+        store: Store,
+        callbacks: Callbacks,
+        reward: Any = None,
+        stages: Sequence[PlannedStage] = (),
+    ) -> None:
+        settings = config.trainer
+        self.run_id = run_id
+        self.agent = agent
+        self.config = config
+        self.store = store
+        self.callbacks = callbacks
+        self.reward = reward
+        self.stages = stages
+        self.notes: list[str] = []
+        self.started_at = time.time()
+        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=config.budget.price_overrides()))
+        specs = {role: spec.spec() for role, spec in config.models if spec is not None}
+        self.models = OwnModels(
+            specs, run_id=run_id, store=store, budget=self.budget, max_in_flight=settings.max_in_flight
+        )
+        self.runner = Runner(
+            agent,
+            run_id=run_id,
+            store=store,
+            budget=self.budget,
+            max_in_flight=settings.max_in_flight,
+            timeout_seconds=config.agent.timeout_seconds or settings.timeout_seconds,
+            retries=settings.retries,
+            tools=ToolModes(agent.tool_modes, Tape()),
+        )
+        self.rollouts = Rollouts(self.runner, store, callbacks)
+
+    async def close(self) -> None:
+        self.runner.close()
+        await self.models.close()
+
+    async def announce(self, kind: str, plan: list[str]) -> None:
+        """Put the run on record and its plan on screen, with what to be warned about."""
+        await self.record_run("running", kind=kind, config=self.config.to_dict())
+        self.callbacks.tell("on_run_start", self.run_id, plan)
+        for text in warnings_before(self.agent):
+            self.note(text)
+
+    async def try_out(self, tasks: Sequence[Task]) -> list[Trajectory]:
+        """Two runs tell whether the agent works and which model it uses. ModelError when that one cannot be used."""
+        self.callbacks.tell("on_stage_start", "preflight", "trying the agent on its first tasks")
+        groups = await self.rollouts.groups(tasks[:NUM_PREFLIGHT], policy=ORIGINAL, split="train", stage=SHARED_STAGE)
+        tried = [trajectory for group in groups for trajectory in group.trajectories]
+        unreachable = [trajectory for trajectory in tried if model_failure(trajectory)]
+        if len(unreachable) == len(tried):
+            raise model_error(unreachable[0], len(unreachable))
+        self.models.seen = self.runner.endpoint
+        if all(trajectory.output is None and trajectory.status == "succeeded" for trajectory in tried):
+            self.note("the agent returned nothing (None) when tried; it should return its answer.")
+        return tried
+
+    async def choose_reward(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
+        """Settle how this run is judged, say so, and judge what was tried. ConfigError when nothing can judge."""
+        self.rollouts.source = self._reward_source(tried, tasks)
+        await self.rollouts.judge_again(tasks)
+        self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")
+
+    def _reward_source(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> scoring.RewardSource:
+        for stage in self.stages:
+            if stage.reward is not None and stage.reward is not JUDGE:
+                return scoring.from_function(stage.reward, f"the reward function {stage.reward_name}")
+        if self.reward is JUDGE or any(stage.reward is JUDGE for stage in self.stages):
+            return self._judge()
+        if self.reward is not None:
+            name = getattr(self.reward, "__name__", type(self.reward).__name__)
+            return scoring.from_function(self.reward, f"the reward function {name}")
+        if any(scoring.emitted(trajectory) for trajectory in tried):
+            return scoring.from_emitted()
+        if any(task.expected is not None for task in tasks):
+            return scoring.from_expected(tasks)
+        if self.models.endpoint("judge") is None:
+            raise scoring.refusal()
+        return self._judge()
+
+    def _judge(self) -> scoring.RewardSource:
+        judge = Judge(self._ask_judge)
+        return scoring.from_function(judge, f"a model that judges each answer: {self.models.describe('judge')}")
+
+    async def _ask_judge(self, messages: list[Message]) -> Reply:
+        key = scoring.question_key("judge", messages)
+        return await self.models.complete(messages, role="judge", key=key, temperature=0.0)
+
+    def cost(self) -> Cost:
+        cost = self.budget.ledger.snapshot()
+        return Cost(
+            calls=cost.calls,
+            task_calls=cost.task_calls,
+            optimizer_calls=cost.optimizer_calls,
+            judge_calls=cost.judge_calls,
+            input_tokens=cost.input_tokens,
+            output_tokens=cost.output_tokens,
+            usd=cost.usd,
+            seconds=time.time() - self.started_at,
+        )
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.callbacks.tell("on_note", text)
+
+    async def record_run(self, status: str, **body: Any) -> None:
+        fields = {"status": status, "agent": self.agent.agent_id, "started_at": self.started_at, **body}
+        await self.store.append([make_record("run", self.run_id, fields, run=self.run_id)])

@@ -1,0 +1,101 @@
+"""What would be optimised? Runs an agent on a few tasks and tells what was seen, before anything is learned.
+
+Needs no reward. Shows the agents that spoke, their models, prompt sites with templates and slots, tools, and how
+completely the calls were captured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from agentlightning.data.resource import PromptSite
+from agentlightning.data.task import Task
+from agentlightning.data.trajectory import Trajectory
+from agentlightning.errors import AgentError
+from agentlightning.interception.sites import discover_sites
+from agentlightning.trainer.bench import ORIGINAL, Bench
+from agentlightning.trainer.observed import observed_calls
+from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How completely the agent's calls were captured."""
+
+    num_rollouts: int
+    num_calls: int
+    num_failed_calls: int
+    num_without_usage: int
+    """Answered calls whose token counts are not known, so that budgets in tokens and money do not see them."""
+    num_partial: int
+    """Streams that were not read to their end."""
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """What an inspection saw."""
+
+    agents: dict[str, dict[str, int]]
+    """Agent → model → calls."""
+    sites: list[PromptSite]
+    unusable: list[tuple[PromptSite, str]]
+    """Sites that would be left alone, and why."""
+    tools: dict[str, int]
+    """Tool → calls seen; 0 for those that were only offered."""
+    writing_tools: list[str]
+    health: Health
+
+
+async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
+    """Run the original agent once on each task and look. AgentError or ModelError when there is nothing to see."""
+    try:
+        await bench.try_out(tasks)
+        groups = await bench.rollouts.groups(tasks, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
+    finally:
+        await bench.close()
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    if error := agent_error(trajectories):
+        raise error
+    calls = list(observed_calls(trajectories))
+    if not calls:
+        raise AgentError("the agent made no model call that leaves through httpx, requests or aiohttp.")
+    report = discover_sites(calls)
+    return Inspection(
+        agents=_agents(trajectories),
+        sites=report.sites,
+        unusable=report.unusable,
+        tools=_tools(trajectories),
+        writing_tools=bench.agent.writing_tools(),
+        health=_health(trajectories),
+    )
+
+
+def _agents(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, int]]:
+    agents: dict[str, Counter[str]] = {}
+    for trajectory in trajectories:
+        for step in trajectory.model_steps:
+            agents.setdefault(step.agent, Counter())[step.call.model if step.call else "?"] += 1
+    return {name: dict(models) for name, models in agents.items()}
+
+
+def _tools(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    seen: Counter[str] = Counter()
+    for trajectory in trajectories:
+        for step in trajectory.steps:
+            if step.kind == "tool" and step.name:
+                seen[step.name] += 1
+            for tool in step.call.tools if step.call else []:
+                seen[str((tool.get("function") or tool).get("name"))] += 0
+    return dict(seen)
+
+
+def _health(trajectories: Sequence[Trajectory]) -> Health:
+    steps = [step for trajectory in trajectories for step in trajectory.model_steps]
+    return Health(
+        num_rollouts=len(trajectories),
+        num_calls=len(steps),
+        num_failed_calls=sum(step.error is not None for step in steps),
+        num_without_usage=sum(step.reply is not None and step.reply.usage is None for step in steps),
+        num_partial=sum(step.is_partial for step in steps),
+    )
