@@ -13,8 +13,8 @@ import msgspec
 
 from agentlightning.data.record import Record, make_record
 from agentlightning.data.trajectory import Reward, Step, Trajectory
-from agentlightning.errors import DataError
 from agentlightning.store.base import Store, StoredRecord, Where
+from agentlightning.store.versions import read_noun
 
 BATCH = 64
 """Rollouts joined at a time: three queries for all of them."""
@@ -75,7 +75,7 @@ async def _join(store: Store, matched: list[StoredRecord], where: Where | None) 
     feedback = await _by_rollout(store, "feedback", ids, Reward)
     joined: list[Trajectory] = []
     for rollout in rollouts:
-        trajectory = _read(rollout, Trajectory)
+        trajectory = read_noun(rollout, Trajectory)
         ordered = sorted(steps[rollout.id], key=lambda step: step.index)
         rewards = [*trajectory.rewards, *feedback[rollout.id]]
         joined.append(msgspec.structs.replace(trajectory, steps=ordered, rewards=rewards))
@@ -98,15 +98,5 @@ async def _by_rollout(store: Store, kind: str, ids: Sequence[str], noun: type[_N
     latest = {(record.rollout, record.id): record for record in records}
     found: defaultdict[str, list[_Noun]] = defaultdict(list)
     for record in latest.values():
-        found[record.rollout].append(_read(record, noun))
+        found[record.rollout].append(read_noun(record, noun))
     return found
-
-
-def _read(record: Record, noun: type[_Noun]) -> _Noun:
-    try:
-        return msgspec.convert(record.body, noun)
-    except msgspec.ValidationError as error:
-        raise DataError(
-            f"{record.kind} {record.id!r} in the store does not read as a {noun.__name__}: {error}. "
-            f"Whoever wrote it should pass a {noun.__name__} to make_record()."
-        ) from error
