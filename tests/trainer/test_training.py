@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.responses import Response
 from tests.servers import FakeOpenAI
 from tests.trainer.worlds import PROMPT, loud_tasks, repeat, shouting_model
 
@@ -90,6 +91,47 @@ def test_without_labels_a_judge_scores_with_the_agents_own_model(server: FakeOpe
     result = trainer(server, tmp_path).train(tasks)
     assert "judges each answer" in result.reward_source and "the agent's own" in result.reward_source
     assert result.final == 1.0 and result.cost.judge_calls > 0
+
+
+def test_optimiser_and_judge_can_be_other_models(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    with FakeOpenAI(shouting_model) as other:
+        models = {"optimizer": {"model": "big", "base_url": other.base_url, "api_key_env": "OTHER_KEY"}}
+        models["judge"] = {**models["optimizer"], "model": "strict"}
+        result = trainer(server, tmp_path, models=models).train([task.input for task in loud_tasks(12)])
+        assert {seen.json["model"] for seen in other.requests} == {"big", "strict"}
+        assert all(seen.headers["authorization"] == "Bearer sk-other" for seen in other.requests)
+        assert len(other.requests) == result.cost.optimizer_calls + result.cost.judge_calls
+    assert {seen.json["model"] for seen in server.requests} == {"m"}
+
+
+def test_a_rate_limited_optimiser_is_waited_for(server: FakeOpenAI, tmp_path: Path) -> None:
+    refused = [2]
+
+    def limited(body: dict[str, Any]) -> Any:
+        if "<runs>" in str(body) and refused[0]:
+            refused[0] -= 1
+            return Response('{"error": {"message": "slow down"}}', 429, {"Retry-After": "0"})
+        return shouting_model(body)
+
+    server.reply(limited)
+    assert trainer(server, tmp_path).train(loud_tasks()).verdict == "improved"
+
+
+def test_a_truncated_proposal_is_never_adopted(server: FakeOpenAI, tmp_path: Path) -> None:
+    def cut(body: dict[str, Any]) -> Any:
+        text = shouting_model(body)
+        if "<runs>" not in str(body):
+            return text
+        choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": text}}
+        return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]}
+
+    server.reply(cut)
+    result = trainer(server, tmp_path).train(loud_tasks())
+    assert result.verdict == "kept original"
+    assert {entry.decision for entry in result.history} == {"refused"}
 
 
 def test_a_reward_function_comes_before_expected(server: FakeOpenAI, tmp_path: Path) -> None:

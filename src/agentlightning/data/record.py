@@ -5,8 +5,9 @@ A later record with the same kind and id supersedes the earlier one for whoever 
 
 from __future__ import annotations
 
+import os
+import random
 import time
-import uuid
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -50,6 +51,13 @@ def make_record(kind: RecordKind, id: str, body: Any, *, run: str = "", rollout:
     return Record(kind=kind, id=id, body=msgspec.to_builtins(body), run=run, rollout=rollout, time=time.time())
 
 
+_random = random.Random()
+"""Seeded by the system once: asking it every time gives up the interpreter lock, which under many threads costs more
+than a rollout. A forked process must not draw its parent's numbers again."""
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_id(prefix: str) -> str:
     """A short unique id such as `r-3f9c1a2b7d40`; 48 random bits."""
-    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+    return f"{prefix}-{_random.getrandbits(48):012x}"

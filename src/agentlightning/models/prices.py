@@ -6,6 +6,7 @@ is in the table, alone or with the date of a snapshot behind it; anything else b
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -122,7 +123,7 @@ def price(model: str, usage: Usage, overrides: Mapping[str, tuple[float, float, 
     long = None
     if overrides and (mine := _longest(overrides, model)):
         rate = Price(*overrides[mine])
-    elif name := _longest(PRICES, _VENDOR.sub("", model.lower())):
+    elif name := _listed(model):
         rate, long = PRICES[name], LONG_PROMPTS.get(name)
     else:
         return None
@@ -130,6 +131,12 @@ def price(model: str, usage: Usage, overrides: Mapping[str, tuple[float, float, 
     fresh = usage.input_tokens - usage.cached_tokens
     spent_in = (fresh * rate.input + usage.cached_tokens * rate.cached) * times_input
     return (spent_in + usage.output_tokens * rate.output * times_output) / 1_000_000
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed(model: str) -> str | None:
+    """The table's name for a model; remembered, since a run asks for the same few models thousands of times."""
+    return _longest(PRICES, _VENDOR.sub("", model.lower()))
 
 
 def _longest(names: Iterable[str], model: str) -> str | None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from agentlightning.interception.scope import Scope, entered
@@ -28,6 +31,7 @@ class AgentThreads:
         self.num_abandoned = 0
         """Threads of sync agents that were still running at their time-out."""
         self._context = copy_context()
+        self._idle: deque[_Worker] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -55,13 +59,12 @@ class AgentThreads:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result, error)
 
-        context: Context = self._context.copy()
-        thread = threading.Thread(target=context.run, args=(work,), name="agentlightning-agent", daemon=True)
-        thread.start()
+        worker = self._worker()
+        worker.jobs.put(partial(self._context.copy().run, work))
         try:
             return await asyncio.wait_for(outcome, timeout_seconds)
         except TimeoutError:
-            self.num_abandoned += thread.is_alive()
+            self.num_abandoned += worker not in self._idle
             raise RolloutTimeout(f"no answer after {timeout_seconds:g} s") from None
         except _Raised as raised:
             raise raised.error from None
@@ -69,12 +72,21 @@ class AgentThreads:
             scope.close()
 
     def close(self) -> None:
-        """Stop the agents' loop, cancelling what still runs on it."""
+        """Let idle threads go and stop the agents' loop, cancelling what still runs on it."""
+        while self._idle:
+            self._idle.pop().jobs.put(None)
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout=5)
+
+    def _worker(self) -> _Worker:
+        """An idle thread, or a new one: starting a thread waits for it to run, which costs more than a rollout."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Worker(self._idle)
 
     def _finish(self, result: Any, scope: Scope, timeout_seconds: float) -> Any:
         """Await what is awaitable and drain what is a generator, on the agent's own thread."""
@@ -109,6 +121,20 @@ class AgentThreads:
                 )
                 self._thread.start()
             return self._loop
+
+
+class _Worker:
+    """A thread that runs one agent after the other; while one hangs, it is simply not among the idle."""
+
+    def __init__(self, idle: deque[_Worker]) -> None:
+        self.jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._idle = idle
+        threading.Thread(target=self._serve, name="agentlightning-agent", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            job()
+            self._idle.append(self)
 
 
 class _Raised(Exception):
