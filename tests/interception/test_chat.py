@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.servers import chunks_of, completion_of
 
@@ -147,6 +147,7 @@ SHAPES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from((*NAMES, "messages", "tools", "model")), SHAPES, max_size=4))
 def test_no_object_upsets_the_dialect_and_what_it_reads_can_be_stored(body: dict[str, Any]) -> None:
     stored = [CHAT.assemble([body, body])]

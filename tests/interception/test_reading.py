@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.interception.test_chat import SHAPES
 from tests.servers import chunks_of, completion_of
@@ -52,6 +52,7 @@ HEADERS = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BYTES, BYTES, st.sampled_from([200, 204, 400, 500]), st.booleans(), st.booleans(), HEADERS)
 def test_any_bytes_make_a_step_that_can_be_stored(
     request: bytes, content: bytes, status: int, is_stream: bool, partial: bool, headers: dict[Any, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentlightning.interception.dialects import DIALECTS
@@ -48,6 +48,7 @@ ITEMS = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), ITEMS, ITEMS, st.sampled_from(BLANK_LINES), st.booleans())
 def test_only_the_usage_event_goes_wherever_the_stream_is_cut(
     data: st.DataObject, before: list[object], after: list[object], blank: str, compact: bool
@@ -83,6 +84,7 @@ def test_events_are_read_from_any_kind_of_stream() -> None:
     assert list(events(content)) == [{"a": 1}, {"b": 2}]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5).map(sorted))
 def test_no_bytes_upset_the_filter_or_are_lost(content: bytes, cuts: list[int]) -> None:
     assert through(content, [min(cut, len(content)) for cut in cuts]) == content
