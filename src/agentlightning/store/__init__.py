@@ -2,4 +2,11 @@
 
 from agentlightning.registry import Registry
 
-STORES = Registry("store", {"sqlite": "agentlightning.store.sqlite:SQLiteStore"})
+STORES = Registry(
+    "store",
+    {
+        "sqlite": "agentlightning.store.sqlite:SQLiteStore",
+        "postgresql": "agentlightning.store.postgres:PostgresStore",
+        "postgres": "agentlightning.store.postgres:PostgresStore",
+    },
+)

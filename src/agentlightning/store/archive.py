@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
+from agentlightning.data.processor import without_secrets
 from agentlightning.data.trajectory import Trajectory
-from agentlightning.errors import DataError, StoreError
+from agentlightning.errors import DataError
 from agentlightning.store.base import Store, Where
-from agentlightning.store.trajectories import read_trajectories, trajectory_records
-from agentlightning.store.whole_file import draft
+from agentlightning.store.exports.base import Choice, chosen, write_lines
+from agentlightning.store.trajectories import trajectory_records
 
 _BATCH = 64
 
@@ -26,27 +27,21 @@ class ImportReport(msgspec.Struct, frozen=True):
     num_skipped_known: int
 
 
-async def export_jsonl(store: Store, path: str | Path, where: Where | None = None) -> int:
+async def export_jsonl(
+    store: Store,
+    path: str | Path,
+    where: Where | None = None,
+    *,
+    min_reward: float | None = None,
+    is_masked: bool = False,
+) -> int:
     """Write the trajectories that match, oldest first, and say how many there were.
 
     The file appears whole, in place of an earlier one, or not at all. StoreError when it cannot be written.
     """
-    path = Path(path)
-    num_written = 0
-    try:
-        with draft(path.parent) as writing:
-            async for trajectory in read_trajectories(store, where):
-                writing.file.write(msgspec.json.encode(trajectory) + b"\n")
-                num_written += 1
-            await asyncio.to_thread(writing.publish, path)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(
-            f"{path}: the export could not be written ({error}), and nothing was changed there. "
-            "Check the folder's permissions and free space."
-        ) from error
-    return num_written
+    choice = Choice(where=where, min_reward=min_reward, is_masked=is_masked)
+    lines = (msgspec.json.encode(trajectory) async for trajectory in chosen(store, choice))
+    return await write_lines(Path(path), lines)
 
 
 async def import_jsonl(store: Store, path: str | Path) -> ImportReport:
@@ -55,11 +50,18 @@ async def import_jsonl(store: Store, path: str | Path) -> ImportReport:
     The whole file is checked before the first is added: a broken line is a DataError with its number, and nothing is
     imported. Each rollout is added with its steps or not at all.
     """
-    path = Path(path)
-    await asyncio.to_thread(_check, path)
+    return await import_trajectories(store, lambda: _trajectories(Path(path)))
+
+
+async def import_trajectories(store: Store, read: Callable[[], Generator[Trajectory]]) -> ImportReport:
+    """Add what `read` gives, which is read twice: to its end before the first trajectory is added, and then to add.
+
+    Secrets stay out of the store. Each rollout is added with its steps or not at all, unless its id is there already.
+    """
+    await asyncio.to_thread(_check, read)
     num_seen = num_imported = 0
-    with closing(_trajectories(path)) as lines:
-        while batch := await asyncio.to_thread(_next_batch, lines):
+    with closing(read()) as trajectories:
+        while batch := await asyncio.to_thread(_next_batch, trajectories):
             num_seen += len(batch)
             num_imported += await _add_new(store, batch)
     return ImportReport(num_imported, num_seen - num_imported)
@@ -68,7 +70,7 @@ async def import_jsonl(store: Store, path: str | Path) -> ImportReport:
 async def _add_new(store: Store, batch: list[Trajectory]) -> int:
     new: dict[str, Trajectory] = {}
     for trajectory in batch:
-        new.setdefault(trajectory.id, trajectory)
+        new.setdefault(trajectory.id, without_secrets(trajectory))
     async for stored in store.read("rollout", {"id": list(new)}):
         new.pop(stored.record.id, None)
     if new:
@@ -76,13 +78,13 @@ async def _add_new(store: Store, batch: list[Trajectory]) -> int:
     return len(new)
 
 
-def _check(path: Path) -> None:
-    for _ in _trajectories(path):
+def _check(read: Callable[[], Generator[Trajectory]]) -> None:
+    for _ in read():
         pass
 
 
-def _next_batch(lines: Iterator[Trajectory]) -> list[Trajectory]:
-    return list(islice(lines, _BATCH))
+def _next_batch(trajectories: Iterator[Trajectory]) -> list[Trajectory]:
+    return list(islice(trajectories, _BATCH))
 
 
 def _trajectories(path: Path) -> Generator[Trajectory]:

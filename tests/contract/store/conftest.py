@@ -1,4 +1,4 @@
-"""Every back end, by the address it is opened with: a new one is one line here."""
+"""Every back end, by the place it is opened at: a new one is one line here."""
 
 from __future__ import annotations
 
@@ -10,17 +10,30 @@ import pytest
 
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
+from tests import store_servers as servers
+from tests.store_servers import Place
 
-ADDRESSES: dict[str, Callable[[Path], str]] = {
-    "folder": lambda folder: str(folder / "runs"),
-    "sqlite address": lambda folder: f"sqlite:///{folder / 'runs.sqlite3'}",
-    "memory": lambda folder: "memory:",
+PLACES: dict[str, Callable[[Path], Place]] = {
+    "folder": lambda folder: Place(str(folder / "runs")),
+    "sqlite address": lambda folder: Place(f"sqlite:///{folder / 'runs.sqlite3'}"),
+    "memory": lambda folder: Place("memory:"),
+    "postgres": lambda folder: servers.postgres(),
 }
 
 
-@pytest.fixture(params=ADDRESSES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Somewhere a store can be opened; nothing is there yet."""
+    found = PLACES[request.param](tmp_path)
+    monkeypatch.setenv("AGENTLIGHTNING_CACHE", str(tmp_path / "cache"))
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
     """An open, empty store."""
-    opened = open_store(ADDRESSES[request.param](tmp_path))
+    opened = open_store(place.address)
     yield opened
     asyncio.run(opened.close())

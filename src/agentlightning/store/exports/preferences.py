@@ -1,0 +1,117 @@
+"""Pairs of a better and a worse answer to the same messages, for DPO, from rollouts of one task with unequal rewards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agentlightning.data.call import Message
+from agentlightning.data.conversations import Conversation, conversations
+from agentlightning.data.selection import judged, leave_out
+from agentlightning.data.trajectory import Trajectory
+from agentlightning.store.base import Store
+from agentlightning.store.exports.base import Choice, ExportReport, chosen, write_rows
+from agentlightning.store.exports.sft import Flavor, for_trl, is_answer
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """Two answers of one agent to the same messages; `better` came in the rollout with the higher reward."""
+
+    messages: list[Message]
+    better: Message
+    worse: Message
+    tools: list[dict[str, Any]]
+
+
+async def export_preferences(
+    store: Store,
+    path: str | Path,
+    choice: Choice,
+    *,
+    flavor: Flavor = "trl",
+    min_margin: float = 0.1,
+    max_pairs_per_task: int = 4,
+    agents: Collection[str] | None = None,
+) -> ExportReport:
+    """One line per pair. trl: `prompt`, `chosen`, `rejected` as messages. openai: `input`, `preferred_output`, ….
+
+    Of each task (splits train and live) the best rollout is paired with the worst, the second best with the second
+    worst and so on, while their rewards differ by at least `min_margin`. `choice.min_reward` bounds the better side.
+    Rollouts in no pair are in the report, and in `<path>.left_out.jsonl`, with the reason.
+    """
+    everything = [t async for t in chosen(store, Choice(where=choice.where, is_masked=choice.is_masked))]
+    selection = judged(everything)
+    tasks: defaultdict[str, list[Trajectory]] = defaultdict(list)
+    for trajectory in selection.kept:
+        tasks[trajectory.task].append(trajectory)
+    rows: list[dict[str, Any]] = []
+    left_out = list(selection.left_out)
+    for rollouts in tasks.values():
+        paired: set[str] = set()
+        for better, worse in list(_matched(rollouts, min_margin, choice.min_reward))[:max_pairs_per_task]:
+            if found := [row for pair in pairs(better, worse, agents) if (row := _row(pair, flavor)) not in rows]:
+                paired |= {better.id, worse.id}
+                rows += found
+        left_out += [leave_out(t, _why_alone(t, rollouts, min_margin)) for t in rollouts if t.id not in paired]
+    await write_rows(Path(path), rows, left_out)
+    return ExportReport(len(rows), len(everything), left_out)
+
+
+def pairs(better: Trajectory, worse: Trajectory, agents: Collection[str] | None = None) -> list[Pair]:
+    """One pair for each agent whose first conversations in the two rollouts part at an answer of its model.
+
+    Up to there both had seen the same, so the answers compare; what came later depends on them and is left out.
+    """
+    found: list[Pair] = []
+    others = {c.agent: c for c in reversed(conversations(worse, agents))}
+    for agent, mine in {c.agent: c for c in reversed(conversations(better, agents))}.items():
+        if agent in others and (pair := _parting(mine, others[agent])):
+            found.append(pair)
+    return found
+
+
+def _matched(
+    rollouts: list[Trajectory], min_margin: float, min_reward: float | None
+) -> Iterator[tuple[Trajectory, Trajectory]]:
+    ranked = sorted(rollouts, key=lambda t: -(t.reward or 0.0))
+    for better, worse in zip(ranked[: len(ranked) // 2], reversed(ranked), strict=False):
+        high, low = better.reward or 0.0, worse.reward or 0.0
+        if high > low and high - low >= min_margin and (min_reward is None or high >= min_reward):
+            yield better, worse
+
+
+def _parting(mine: Conversation, other: Conversation) -> Pair | None:
+    for index, (left, right) in enumerate(zip(mine.messages, other.messages, strict=False)):
+        if left == right:
+            continue
+        is_sampled = index in mine.answered and index in other.answered
+        return (
+            Pair(mine.messages[:index], left, right, mine.tools) if is_sampled and _are_answers(left, right) else None
+        )
+    return None
+
+
+def _are_answers(*messages: Message) -> bool:
+    return all(map(is_answer, messages))
+
+
+def _row(pair: Pair, flavor: Flavor) -> dict[str, Any]:
+    tools = {"tools": pair.tools} if pair.tools else {}
+    if flavor == "openai":
+        given = {"messages": pair.messages, **tools}
+        return {"input": given, "preferred_output": [pair.better], "non_preferred_output": [pair.worse]}
+    prompt = [for_trl(message) for message in pair.messages]
+    return {"prompt": prompt, "chosen": [for_trl(pair.better)], "rejected": [for_trl(pair.worse)], **tools}
+
+
+def _why_alone(trajectory: Trajectory, rollouts: list[Trajectory], min_margin: float) -> str:
+    if len(rollouts) == 1:
+        return "the only judged rollout of its task"
+    rewards = [t.reward for t in rollouts if t.reward is not None]
+    if max(rewards) - min(rewards) < min_margin or max(rewards) == min(rewards):
+        return f"all rewards of its task lie within {min_margin:g}"
+    return "no partner left whose answer parts from it after the same messages"

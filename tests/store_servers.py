@@ -1,0 +1,212 @@
+"""Real servers for the store's tests, each started once and only when a test asks, and stopped when the tests end.
+
+    postgres()   our own throw-away cluster (AGENTLIGHTNING_TEST_POSTGRES names another server)
+    s3()         moto
+    azure()      Azurite, from .venvs/azurite (`make store-servers` puts it there)
+
+What cannot be started skips the test with the reason, or fails it where AGENTLIGHTNING_EXPECT_STORES=1.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import datetime
+import hashlib
+import hmac
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+AZURITE = ROOT / ".venvs" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+
+
+class Place(NamedTuple):
+    """Where a store can be opened, and the environment that lets it."""
+
+    address: str
+    environment: dict[str, str] = {}
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip, unless the stores are expected to be there."""
+    if os.environ.get("AGENTLIGHTNING_EXPECT_STORES"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    process.kill()
+    raise RuntimeError(f"{what} did not start on port {port} (exit code {process.wait()})")
+
+
+def started(command: list[str], port: int, what: str) -> subprocess.Popen[bytes]:
+    """A server in a process of its own, until the tests end."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(20)
+
+    atexit.register(stop)
+    wait_for(port, process, what)
+    return process
+
+
+# ── PostgreSQL ──
+
+
+class Cluster:
+    """A PostgreSQL server of our own, in a temporary folder."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._folder = Path(tempfile.mkdtemp(prefix="agentlightning-postgres-"))
+        self.port = free_port()
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            user = next(entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody"))
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        self._run("initdb", "-D", f"{self._folder}/data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")  # fmt: skip
+        rules = self._folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all with_password 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        self.start()
+        atexit.register(self._remove)
+
+    def start(self) -> None:
+        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "start", "-w", "-D", f"{self._folder}/data", "-l", f"{self._folder}/log", "-o", settings)
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "stop", "-w", "-D", f"{self._folder}/data", "-m", mode)
+
+    def url(self, user: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def socket_url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={quote(str(self._folder), safe='')}&port={self.port}"
+
+    def _remove(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):  # a test may have left it stopped
+            self.stop("immediate")
+        shutil.rmtree(self._folder)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_user, str(self._binaries / program), *arguments]
+        done = subprocess.run(command, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)
+
+
+@cache
+def cluster() -> Cluster | None:
+    """Our own server; None where no PostgreSQL is installed."""
+    in_path = shutil.which("pg_ctl")
+    folders = [Path(in_path).parent] if in_path else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = next((f for f in folders if all((f / p).exists() for p in ("initdb", "pg_ctl", "postgres"))), None)
+    return Cluster(found) if found else None
+
+
+def own_cluster() -> Cluster:
+    """For tests that stop and start the server, or make users."""
+    return cluster() or unavailable("PostgreSQL's initdb, pg_ctl and postgres are not installed")
+
+
+def postgres() -> Place:
+    """An empty schema."""
+    if importlib.util.find_spec("psycopg") is None:
+        unavailable("the psycopg package is not installed")
+    url = os.environ.get("AGENTLIGHTNING_TEST_POSTGRES") or own_cluster().url()
+    return Place(f"{url}{'&' if '?' in url else '?'}schema=test_{uuid.uuid4().hex[:12]}")
+
+
+# ── S3 ──
+
+
+@cache
+def moto() -> str:
+    """The endpoint of an S3 server with a bucket `test`."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("obstore") is None:
+        unavailable("the moto or the obstore package is not installed")
+    port = free_port()
+    started([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port, "moto")
+    httpx.put(f"http://127.0.0.1:{port}/test").raise_for_status()
+    return f"http://127.0.0.1:{port}"
+
+
+def s3() -> Place:
+    """An empty prefix."""
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
+    return Place(f"s3://test/{uuid.uuid4().hex[:12]}?endpoint={moto()}", keys)
+
+
+# ── Azure ──
+
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Azurite's published development key: it is the same everywhere, and no secret."""
+
+
+@cache
+def azurite() -> str:
+    """The endpoint of a blob server with a container `test`."""
+    if importlib.util.find_spec("obstore") is None:
+        unavailable("the obstore package is not installed")
+    if not AZURITE.exists():
+        unavailable("Azurite is not installed: `make store-servers` (needs npm)")
+    folder, port = tempfile.mkdtemp(prefix="agentlightning-azurite-"), free_port()
+    atexit.register(shutil.rmtree, folder)
+    options = ["--blobPort", str(port), "--location", folder, "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    started([str(AZURITE), *options], port, "Azurite")
+    endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+    made = httpx.put(f"{endpoint}/test?restype=container&{sas('c', datetime.timedelta(hours=1))}")
+    made.raise_for_status()
+    return endpoint
+
+
+def azure() -> Place:
+    """An empty prefix."""
+    keys = {"AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": KEY}
+    return Place(f"az://test/{uuid.uuid4().hex[:12]}?endpoint={azurite()}", keys)
+
+
+def sas(permissions: str, lifetime: datetime.timedelta) -> str:
+    """A signed query for the account: `r` read, `l` list, `c` create, `w` write; a negative lifetime has expired."""
+    end = (datetime.datetime.now(datetime.UTC) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
+    version, services, resources, protocol = "2020-08-04", "b", "sco", "https,http"
+    signed = "\n".join([ACCOUNT, permissions, services, resources, "", end, "", protocol, version, ""])
+    signature = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed.encode(), hashlib.sha256)).decode()
+    return (
+        f"sv={version}&ss={services}&srt={resources}&sp={permissions}&se={quote(end)}&spr={quote(protocol)}"
+        f"&sig={quote(signature, safe='')}"
+    )
