@@ -48,6 +48,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_ids: list[int] | None = None
     completion_ids: list[int] | None = None
     logprobs: list[float] | None = None
+    alternatives: list[Message] = []
+    """The other answers, where several were asked for (`n`). The agent's own choice among them is not known."""
 
     @property
     def text(self) -> str:

@@ -36,7 +36,8 @@ def seen_endpoint(exchange: Exchange) -> SeenEndpoint | None:
     if exchange.status is None or exchange.status >= 400:
         return None
     try:
-        call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent)
+        path = urlsplit(str(exchange.url)).path
+        call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent, path)
     except DataError:
         return None
     if not call.model:

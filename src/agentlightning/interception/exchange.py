@@ -88,7 +88,7 @@ class Exchange:
         """The response's head is here."""
         kind = headers.get("content-type") or ""
         self.status = status
-        self.is_stream = "event-stream" in kind
+        self.is_stream = self.dialect.stream_type in kind
         if self.has_asked_usage and status < 400 and "json" not in kind:
             self._usage_filter = UsageFilter(self.dialect)
 
@@ -125,7 +125,7 @@ class Exchange:
 
     def _has_stream_ended(self) -> bool:
         """SDKs stop reading at the last event, not at the last byte."""
-        return self.is_stream and self.dialect.stream_end in b"".join(self.chunks[-_TAIL_CHUNKS:])
+        return self.is_stream and self.dialect.stream_end.search(b"".join(self.chunks[-_TAIL_CHUNKS:])) is not None
 
 
 def _status_of(error: BaseException) -> int | None:

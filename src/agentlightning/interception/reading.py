@@ -14,7 +14,6 @@ from agentlightning.data.trajectory import Step
 from agentlightning.errors import DataError
 from agentlightning.interception.credentials import credentials, without
 from agentlightning.interception.dialects.base import Body, decode_object
-from agentlightning.interception.sse import events
 
 if TYPE_CHECKING:
     from agentlightning.interception.exchange import Exchange
@@ -56,7 +55,8 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
 
 def _call(exchange: Exchange) -> tuple[Call | None, str | None]:
     try:
-        return exchange.dialect.call(decode_object(exchange.body), exchange.agent), None
+        path = urlsplit(str(exchange.url)).path
+        return exchange.dialect.call(decode_object(exchange.body), exchange.agent, path), None
     except DataError as error:
         return None, f"the request cannot be read as {exchange.dialect.name}: {error}"
 
@@ -76,15 +76,17 @@ def _answer(exchange: Exchange) -> tuple[Reply | None, str | None]:
 
 
 def _reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:
-    if not exchange.is_stream and not content.startswith((b"data:", b"event:")):
+    dialect = exchange.dialect
+    if not exchange.is_stream and not content.startswith(dialect.stream_starts):
         if exchange.is_partial:
             return None, f"the answer was not read to its end (it has {len(content)} bytes)"
-        return exchange.dialect.reply(decode_object(content)), None
-    found = list(events(content))
+        body = decode_object(content)
+        return dialect.reply(body), dialect.failure(body)
+    found = list(dialect.events(content))
     if not found:
         return None, None if exchange.is_partial else "the stream ended without an event"
-    problem = next((_message_of(event) for event in found if event.get("error")), None)
-    return exchange.dialect.assemble(found), problem
+    problem = next(filter(None, map(dialect.failure, found)), None)
+    return dialect.assemble(found), problem
 
 
 def _content(exchange: Exchange) -> bytes:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,7 +37,7 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
     Raises RolloutStopped when the scope has ended or the budget is spent; the call is then not sent.
     """
     scope = current_scope()
-    if scope is None or method != "POST" or body is None or (dialect := dialect_of(path)) is None:
+    if scope is None or method != "POST" or body is None or (dialect := dialect_of(path, body)) is None:
         return None
     scope.admit()
     opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
@@ -96,7 +97,7 @@ def _prepare(exchange: Exchange, scope: Scope) -> None:
 
 def _steer(exchange: Exchange, scope: Scope) -> None:
     body = decode_object(exchange.body)
-    before = exchange.dialect.call(body, exchange.agent)
+    before = exchange.dialect.call(body, exchange.agent, urlsplit(str(exchange.url)).path)
     if scope.predict is not None:
         after = scope.predict(before, scope.policy)
     else:

@@ -1,28 +1,14 @@
-"""Server-sent events: the JSON objects in a stream, and a stream without the usage event that only we asked for."""
+"""A stream of server-sent events without the usage event that only we asked for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 
-from agentlightning.errors import DataError
-from agentlightning.interception.dialects.base import Body, Dialect, decode_object
+from agentlightning.interception.dialects.base import Dialect
+from agentlightning.interception.dialects.streams import events
 
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _EVENT = re.compile(rb".+?(?:\r?\n\r?\n|\r\r|\Z)", re.DOTALL)
-
-
-def events(content: bytes) -> Iterator[Body]:
-    """The JSON objects of a stream, in order. Comments, `[DONE]`, what is no object and a cut-off end are left out."""
-    data: list[bytes] = []
-    for line in (*content.splitlines(), b""):
-        if line.startswith(b"data:"):
-            data.append(line[5:])
-        elif not line and data:
-            with suppress(DataError):
-                yield decode_object(b"\n".join(data))
-            data = []
 
 
 class UsageFilter:

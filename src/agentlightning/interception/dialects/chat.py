@@ -1,23 +1,28 @@
-"""Chat completions: the format of OpenAI, Azure OpenAI, vLLM, Ollama and most others.
+"""Chat completions: the format of OpenAI, Azure OpenAI, vLLM, Ollama's compatible endpoint and most others.
 
-Our neutral message shape is this format's own, so requests translate by picking fields. Streams come as deltas of one
-message: text is concatenated, tool calls are keyed by index and their argument fragments joined. The older
-`function_call` of an answer is told as the one tool call it is.
+Our neutral message shape is this format's own, so requests translate by picking fields. The older `functions` are told
+as tools, a `function_call` as the one tool call it is (without an id), and written back in the older form.
+At Azure the model is the deployment named in the path.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
-from agentlightning.data.call import Call, Reply, Usage
+from agentlightning.data.call import Call, Message, Reply
 from agentlightning.errors import DataError
-from agentlightning.interception.dialects.base import Body
+from agentlightning.interception.dialects import chat_answer
+from agentlightning.interception.dialects.base import ServerSentEvents, rewritten_fields
+from agentlightning.interception.dialects.splice import spliced
+from agentlightning.interception.dialects.values import Body, as_object, as_objects, as_text, required_objects
 
 _CALL_FIELDS = ("model", "messages", "tools", "stream", "stream_options")
+_DEPLOYMENT = re.compile(r"/deployments/([^/]+)/chat/completions$")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -32,59 +37,51 @@ class _Streaming(msgspec.Struct):
 _decode_streaming = msgspec.json.Decoder(_Streaming).decode
 
 
-class ChatCompletions:
+class ChatCompletions(ServerSentEvents):
+    """`POST …/chat/completions`."""
+
     name = "chat"
     path_suffix = "/chat/completions"
-    stream_end = b"[DONE]"
+    stream_end = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 
-    def call(self, body: Body, agent: str) -> Call:
-        if not isinstance(body.get("messages"), list):
-            raise DataError("a chat-completions request has no list of 'messages'")
+    def call(self, body: Body, agent: str, path: str = "") -> Call:
+        deployment = _DEPLOYMENT.search(path)
         return Call(
             agent=agent,
-            model=_text(body.get("model")),
-            messages=_objects(body["messages"]),
-            tools=_objects(body.get("tools")),
+            model=unquote(deployment[1]) if deployment else as_text(body.get("model")),
+            messages=[_told(message) for message in required_objects(body, "messages", "a chat-completions")],
+            tools=_tools(body),
             params={key: value for key, value in body.items() if key not in _CALL_FIELDS},
             stream=bool(body.get("stream")),
         )
 
     def rewrite(self, body: Body, before: Call, after: Call) -> Body:
-        changed = dict(body)
+        changed = rewritten_fields(body, before, after)
+        is_old = _is_old(body)
         if after.messages is not before.messages:
-            changed["messages"] = after.messages
-        if after.model != before.model:
-            changed["model"] = after.model
-        if after.tools is not before.tools:
-            changed["tools"] = after.tools
-        for key in before.params.keys() - after.params.keys():
-            del changed[key]
-        changed |= {key: value for key, value in after.params.items() if before.params.get(key) != value}
+            changed["messages"] = spliced(
+                body["messages"], before.messages, after.messages, new=_in_old_form if is_old else _as_is, edit=_edited
+            )
+        if after.tools != before.tools:
+            changed |= {"functions": [_function(tool) for tool in after.tools]} if is_old else {"tools": after.tools}
         return changed
 
     def reply(self, body: Body) -> Reply:
-        choice = _first_choice(body)
-        if choice is None:
-            raise DataError(f"a chat-completions response has no 'choices': {str(body)[:200]}")
-        return Reply(
-            message=_with_tool_calls(_object(choice.get("message")) or {"role": "assistant", "content": None}),
-            finish_reason=_text(choice.get("finish_reason")) or None,
-            usage=_usage(body.get("usage")),
-            model=_text(body.get("model")),
-        )
+        return chat_answer.read(body)
 
     def assemble(self, events: Iterable[Body]) -> Reply:
-        answer = _Answer()
-        model, finish, usage = "", None, None
-        for event in events:
-            model = _text(event.get("model")) or model
-            usage = _usage(event.get("usage")) or usage
-            for choice in _objects(event.get("choices")):
-                if choice.get("index", 0) != 0:
-                    continue
-                finish = _text(choice.get("finish_reason")) or finish
-                answer.add(_object(choice.get("delta")))
-        return Reply(message=answer.message(), finish_reason=finish, usage=usage, model=model)
+        return chat_answer.assembled(events)
+
+    def respond(self, reply: Reply, call: Call, *, id: str, created: float) -> Body:
+        return chat_answer.completion(reply, call, id=id, created=created)
+
+    def respond_stream(
+        self, reply: Reply, call: Call, *, id: str, created: float, with_usage: bool = True
+    ) -> Iterator[bytes]:
+        return chat_answer.stream(reply, call, id=id, created=created, with_usage=with_usage)
+
+    def wants_usage(self, body: Body) -> bool:
+        return bool(as_object(body.get("stream_options")).get("include_usage"))
 
     def ask_usage(self, content: bytes) -> bytes | None:
         try:
@@ -108,75 +105,38 @@ class ChatCompletions:
         return event.get("choices") == [] and bool(event.get("usage"))
 
 
-class _Answer:
-    """A message growing out of its deltas: text, other string fields (reasoning, refusal), tool-call fragments."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, list[str]] = {}
-        self._calls: dict[int, Body] = {}
-
-    def add(self, delta: Body) -> None:
-        for key, value in delta.items():
-            if key == "function_call":
-                self._add_call({"function": value})
-            elif key == "tool_calls":
-                for fragment in _objects(value):
-                    self._add_call(fragment)
-            elif key != "role" and isinstance(value, str):
-                self._texts.setdefault(key, []).append(value)
-
-    def message(self) -> Body:
-        texts = {key: "".join(parts) for key, parts in self._texts.items()}
-        message: Body = {"role": "assistant", "content": None} | texts
-        if self._calls:
-            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
-        return message
-
-    def _add_call(self, fragment: Body) -> None:
-        given, index = _object(fragment.get("function")), fragment.get("index")
-        place = index if isinstance(index, int) else 0
-        call = self._calls.setdefault(place, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-        call["id"] = _text(fragment.get("id")) or call["id"]
-        call["function"]["name"] = _text(given.get("name")) or call["function"]["name"]
-        call["function"]["arguments"] += _text(given.get("arguments"))
+def _is_old(body: Body) -> bool:
+    return "functions" in body and "tools" not in body
 
 
-def _first_choice(body: Body) -> Body | None:
-    """The choice every reader looks at: index 0, wherever it stands; else the first."""
-    choices = _objects(body.get("choices"))
-    return next((choice for choice in choices if choice.get("index") == 0), choices[0] if choices else None)
+def _tools(body: Body) -> list[Body]:
+    if _is_old(body):
+        return [{"type": "function", "function": function} for function in as_objects(body["functions"])]
+    return as_objects(body.get("tools"))
 
 
-def _with_tool_calls(message: Body) -> Body:
-    called = message.get("function_call")
-    if not isinstance(called, dict):
-        return message
-    rest = {key: value for key, value in message.items() if key != "function_call"}
-    return {**rest, "tool_calls": [{"id": "", "type": "function", "function": called}]}
+def _function(tool: Body) -> Body:
+    return as_object(tool.get("function"))
 
 
-def _usage(given: Any) -> Usage | None:
-    if not isinstance(given, dict) or "prompt_tokens" not in given:
-        return None
-    return Usage(
-        input_tokens=_count(given["prompt_tokens"]),
-        output_tokens=_count(given.get("completion_tokens")),
-        cached_tokens=_count(_object(given.get("prompt_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=_count(_object(given.get("completion_tokens_details")).get("reasoning_tokens")),
-    )
+def _told(message: Message) -> Message:
+    """A message of a request in the present form."""
+    if message.get("role") == "function":
+        return {**message, "role": "tool", "tool_call_id": ""}
+    return chat_answer.with_tool_calls(message)
 
 
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
+def _as_is(message: Message) -> Message:
+    return message
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+def _in_old_form(message: Message) -> Message:
+    """A message for an endpoint that knows functions but no tools. Of several calls it can make the first."""
+    if message.get("role") == "tool":
+        return {key: value for key, value in message.items() if key != "tool_call_id"} | {"role": "function"}
+    return chat_answer.with_function_call(message)
 
 
-def _object(value: Any) -> Body:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[Body]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+def _edited(wire: Message, before: Message, after: Message) -> Message:
+    is_old = wire.get("role") == "function" or "function_call" in wire
+    return _in_old_form(after) if is_old else after
