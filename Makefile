@@ -7,7 +7,7 @@
 #   make check           lint, types and tests
 #   make test-frameworks the tests that need one certain version of an SDK, each version in its own environment
 #   make docs            run the code in README and docs
-#   make schema          write the configuration's JSON Schema again
+#   make schema          write the configuration's JSON Schema and the tables of docs/configuration.md again
 #   make clean           remove builds, caches and the side environments (.venv stays)
 
 .SHELLFLAGS := -eu -c
@@ -92,6 +92,7 @@ docs: $(VENV)/.installed
 
 schema: $(VENV)/.installed
 	$(VENV)/bin/python scripts/write_config_schema.py
+	$(VENV)/bin/python scripts/write_config_docs.py
 
 clean:
 	rm -rf $(SIDE) dist build .pytest_cache .ruff_cache .hypothesis .demo

@@ -61,7 +61,7 @@ class AgentSection(Section):
     """Which agent, and how it is run."""
 
     type: str | None = None
-    """Framework or SDK the agent is built on, such as `langchain` or `openai_sdk`. Detected when not given."""
+    """Framework or SDK the agent is built on, such as `openai_sdk` or `function`. Detected when not given."""
     path: PathText | None = None
     """Where the agent is: `file.py`, `file.py:object` or `package.module:object`."""
     target_agents: list[str] | None = None
@@ -196,10 +196,11 @@ class ModelSection(Section):
     path: str | None = None
     """Posted to, below `base_url`. `/chat/completions` when not given."""
     temperature: Annotated[float, Field(ge=0)] | None = None
-    """Left to the model when not given; so are the next two."""
+    """Left to the model when not given."""
     max_tokens: PositiveInt | None = None
     """Of one answer."""
     seed: int | None = None
+    """Sent with every request, for endpoints that then repeat their answers."""
 
     refused: ClassVar[dict[str, str]] = {
         "api_key": "a key must not stand in a configuration, which is kept with every run. Put it into an environment "
@@ -236,7 +237,9 @@ class Price(Section):
     """US dollars per million tokens."""
 
     input: Annotated[float, Field(ge=0)]
+    """Of tokens sent."""
     output: Annotated[float, Field(ge=0)]
+    """Of tokens received."""
     cached: Annotated[float, Field(ge=0)] | None = None
     """Input tokens the provider had read before. The price of input when not given."""
 
@@ -245,6 +248,7 @@ class BudgetSection(Section):
     """Hard caps; the run ends, keeping its best, when one is reached."""
 
     usd: PositiveFloat | None = None
+    """Money in US dollars, by the price table and `prices`."""
     calls: PositiveInt | None = None
     """Model calls, the agent's and ours together."""
     task_calls: PositiveInt | None = None
