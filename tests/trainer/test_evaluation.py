@@ -164,7 +164,7 @@ def test_five_held_out_tasks_never_show_an_improvement() -> None:
 def test_tasks_the_search_has_seen_show_nothing_however_clear_they_look() -> None:
     claim = verdict(rewards([0.0] * 3), {"p-1": rewards([1.0] * 3)}, is_held_out=False)
     assert (claim.verdict, claim.policy_id) == ("not shown", "p-1")
-    assert claim.notes[-1].startswith("3 tasks: too few to hold any out")
+    assert claim.notes[-1].startswith("3 tasks, none of them held out")
 
 
 def test_a_winner_that_breaks_the_agent_is_not_flattered() -> None:

@@ -156,7 +156,10 @@ def tasks_needed(interval: Interval) -> int | None:
     """About how many tasks would show this mean difference, if real; None when it shows already or is not higher."""
     if interval.mean <= 0 or interval.low > 0:
         return None
-    return math.ceil(interval.n * ((interval.mean - interval.low) / interval.mean) ** 2)
+    needed = interval.n * ((interval.mean - interval.low) / interval.mean) ** 2
+    # Two digits: it is a rule of thumb, from an interval that shrinks with the root of n.
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / unit) * unit
 
 
 def _compare(
@@ -209,7 +212,7 @@ def _missing_notes(baseline: Rewards, winner: Rewards, before: Mapping[str, floa
 def _size_notes(best: Comparison, is_held_out: bool, num_winners: int, confidence: float) -> list[str]:
     n = len(best.differences)
     if not is_held_out:
-        return [f"{_tasks(n)}: too few to hold any out. These are tasks the search has seen, so nothing is shown."]
+        return [f"{_tasks(n)}, none of them held out: the search has seen them all, so nothing is shown."]
     if best.interval is None:
         return [f"{_tasks(n)} held out: at least {MIN_TEST_TASKS} are needed before an improvement can be shown."]
     notes: list[str] = []

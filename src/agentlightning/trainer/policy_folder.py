@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import yaml
 from agentlightning.data import template as templates
 from agentlightning.data.resource import Demo, Policy, PromptSite, SiteKind, Slot
 from agentlightning.errors import DataError, near_miss
+from agentlightning.store.whole_file import draft
 from agentlightning.trainer.result import TrainingResult
 
 FORMAT = 1
@@ -267,16 +266,6 @@ def _dump(content: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write whole or not at all: a temporary file beside it, flushed to disk, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with draft(path.parent) as writing:
+        writing.file.write(text.encode())
+        writing.publish(path)

@@ -11,9 +11,9 @@ import msgspec
 
 ChangeKind = Literal["same", "added", "removed"]
 
-_WORD = re.compile(r"⟦[^⟦⟧]*⟧\s*|[^\s⟦]+\s*|\s+|⟦")
+_WORD = re.compile(r"[ \t]*⟦[^⟦⟧]*⟧|[ \t]*\w+|\n+|[ \t]*[^\w\s]|\s")
 _SHORTEST_ISLAND = 3
-"""Fewer unchanged words than this between two changes read better as part of the change."""
+"""Fewer unchanged words than this between two changes, on one line, read better as part of the change."""
 
 
 class Change(NamedTuple):
@@ -102,8 +102,9 @@ def _runs(before: list[str], after: list[str]) -> Iterator[tuple[list[str], list
         added += after[new_at : block.b]
         same = before[block.a : block.a + block.size]
         old_at, new_at = block.a + block.size, block.b + block.size
-        is_island = (removed or added) and len(same) < _SHORTEST_ISLAND and old_at < len(before) and new_at < len(after)
-        if is_island:
+        is_last = old_at == len(before) or new_at == len(after)
+        is_short = len(same) < _SHORTEST_ISLAND and not any("\n" in word for word in same)
+        if (removed or added) and is_short and not is_last:
             removed += same
             added += same
             continue

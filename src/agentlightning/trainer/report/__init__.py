@@ -6,12 +6,11 @@ and opened years later; what agents wrote is only ever shown as text.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from string import Template
 
+from agentlightning.store.whole_file import draft
 from agentlightning.trainer.report import sections
 from agentlightning.trainer.result import TrainingResult
 
@@ -20,16 +19,9 @@ def write_report(result: TrainingResult, path: str | Path) -> Path:
     """Write the report to `path` (its folder is made if missing), whole or not at all; gives the path back."""
     path = Path(path)
     page = render(result).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with draft(path.parent) as writing:
+        writing.file.write(page)
+        writing.publish(path)
     return path
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from agentlightning.trainer import wording
 from agentlightning.trainer.result import HistoryEntry, TrainingResult
 
+MARKS = {"accepted": "●", "rejected": "○", "refused": "×"}
 _PLOT_HEIGHT = 190
 
 
@@ -64,7 +65,7 @@ def split_bar(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def progress(history: Sequence[HistoryEntry]) -> str:
-    """Validation mean of every candidate by round; the line is the incumbent, which only an accepted candidate moves."""
+    """Validation mean of every candidate by round; the line is the incumbent, moved only by accepted candidates."""
     rounds = rounds_of(history)
     means = [entry.validation_mean for entry in history if entry.validation_mean is not None]
     if not means:
@@ -75,12 +76,14 @@ def progress(history: Sequence[HistoryEntry]) -> str:
     for index, entry in ((index, entry) for index, one in enumerate(rounds) for entry in one.entries):
         shapes.append(_point(entry, across.at(index), scale))
     ticks = "".join(f'<span style="top:{100 - scale.at(v)}%">{wording.number(v)}</span>' for v in _ticks(scale))
+    is_unscored = any(entry.validation_mean is None and entry.decision != "refused" for entry in history)
+    unscored = "<span>at the foot: dropped before validation</span>" if is_unscored else ""
     label = f"Validation mean of {wording.counted(len(means), 'candidate')} in {wording.counted(len(rounds), 'round')}"
     return (
         f'<figure class="progress"><div class="plot"><div class="axis" aria-hidden="true">{ticks}</div>'
         f'<svg height="{_PLOT_HEIGHT}" role="img" aria-label="{label}">{"".join(shapes)}</svg></div>'
         '<figcaption><span class="key accepted">accepted</span><span class="key rejected">rejected</span>'
-        '<span class="key refused">refused before it ran</span><span class="key line">best so far</span>'
+        f'<span class="key refused">refused before it ran</span>{unscored}<span class="key line">best so far</span>'
         '<span class="to-right">rounds of the search →</span></figcaption></figure>'
     )
 
@@ -151,7 +154,8 @@ def _incumbent(rounds: Sequence[Round], scale: Scale, across: Scale) -> str:
 def _point(entry: HistoryEntry, x: float, scale: Scale) -> str:
     what = f"{entry.policy_id}: {entry.decision}"
     if entry.validation_mean is None:
-        return f'<text class="refused" x="{x}%" y="{_PLOT_HEIGHT - 4}">×<title>{html.escape(what)}</title></text>'
+        mark = f"{MARKS[entry.decision]}<title>{html.escape(what)}</title>"
+        return f'<text class="{entry.decision}" x="{x}%" y="{_PLOT_HEIGHT - 4}">{mark}</text>'
     title = html.escape(f"{what}, {wording.number(entry.validation_mean)}")
     radius = 6 if entry.decision == "accepted" else 4
     y = 100 - scale.at(entry.validation_mean)
@@ -165,13 +169,13 @@ def _grid(scale: Scale) -> str:
 
 def _padded(values: Sequence[float]) -> Scale:
     low, high = min(values), max(values)
-    margin = 0.15 * (high - low) or 0.1 * abs(high) or 0.1
+    margin = max(0.15 * (high - low), 0.01 * max(abs(low), abs(high)), 1e-6)
     return Scale(low - margin, high + margin)
 
 
 def _ticks(scale: Scale) -> list[float]:
-    """Three to six round values inside the scale."""
-    raw = (scale.high - scale.low) / 4
+    """Two to six round values inside the scale."""
+    raw = (scale.high - scale.low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.99)
     first = math.ceil(scale.low / step)

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
+from agentlightning.algorithms.base import Decision
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.trainer import wording
 from agentlightning.trainer.evaluation import Verdict
@@ -20,7 +21,9 @@ escape = html.escape
 TONES: dict[Verdict, str] = {"improved": "improved", "not shown": "not-shown", "kept original": "kept-original"}
 """Verdict → the page's colour class."""
 
-_MARKS = {"won": "▲", "lost": "▼", "same": "=", "unjudged": "?", "accepted": "●", "rejected": "○", "refused": "×"}
+_MARKS = {"won": "▲", "lost": "▼", "same": "=", "unjudged": "?"}
+_MAX_ROWS = 20
+"""Tasks shown at once; the rest unfolds."""
 _MAX_SHOWN = 4_000
 """Characters of one input or output; the store has the rest."""
 
@@ -41,10 +44,11 @@ def verdict(result: TrainingResult) -> str:
         facts.append(("won · lost · same", f"{counts['won']} · {counts['lost']} · {counts['same']}"))
     price = [("cost", wording.dollars(result.cost.usd))] if result.cost.usd is not None else []
     facts += [*price, ("model calls", f"{result.cost.calls:,}"), ("time", wording.duration(result.cost.seconds))]
+    evidence = escape(result.evidence).replace(" %", "&nbsp;%")
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return (
         f'<section class="verdict"><p class="pill">{escape(result.verdict)}</p><h1>{escape(result.headline)}</h1>'
-        f'<p class="lead">{escape(result.evidence)}</p>{charts.comparison(result, "New version")}'
+        f'<p class="lead">{evidence}</p>{charts.comparison(result, "New version")}'
         f'<dl class="facts">{cells}</dl></section>'
     )
 
@@ -85,14 +89,13 @@ def tasks(result: TrainingResult) -> str:
         f'<label for="show-{name}">{name} {len(measured) if name == "all" else counts[name]}</label>'
         for name in ["all", *names]
     )
-    others = [task for task in result.tasks if task not in measured]
-    rest = ""
-    if others:
-        label = f"{wording.counted(len(others), 'more task')} the search worked with"
-        rest = f'<details class="more"><summary>{label}</summary>{_task_rows(others)}</details>'
+    rows = _task_rows(measured)
+    parts = [*rows[:_MAX_ROWS], _folded(rows[_MAX_ROWS:], "more task")]
+    others = _task_rows([task for task in result.tasks if task not in measured])
+    intro = f"{wording.counted(len(measured), 'task')} {held_out}. Open one to read both answers."
     return (
-        f'<section class="tasks"><h2>Task by task</h2><p class="soft">{wording.counted(len(measured), "task")} {held_out}. '
-        f'Open one to read both answers.</p>{bar}<div class="filter">{choices}</div>{_task_rows(measured)}{rest}</section>'
+        f'<section class="tasks"><h2>Task by task</h2><p class="soft">{intro}</p>{bar}'
+        f'<div class="filter">{choices}</div>{"".join(parts)}{_folded(others, "task", " of the search")}</section>'
     )
 
 
@@ -101,12 +104,13 @@ def search(result: TrainingResult) -> str:
     if not result.history:
         return ""
     decisions = Counter(entry.decision for entry in result.history)
-    tally = ", ".join(f"{count} {name}" for name, count in decisions.items())
+    tally = ", ".join(f"{decisions[name]} {name}" for name in get_args(Decision) if decisions[name])
     entries = "".join(_decision(entry, len({e.stage for e in result.history}) > 1) for entry in result.history)
     is_open = " open" if len(result.history) <= 12 else ""
+    proof = "; only the held-out test above is evidence" if result.num_test_tasks else ", so they prove nothing"
     return (
         f'<section class="search"><h2>How the search went</h2><p class="soft">{tally}. Scores are means on validation '
-        f"tasks, which the search may learn from; only the held-out test above is evidence.</p>"
+        f"tasks, which the search may learn from{proof}.</p>"
         f"{charts.progress(result.history)}{_lineage(result)}"
         f"<details{is_open}><summary>Every version and why it was accepted or not</summary>"
         f'<ol class="history">{entries}</ol></details></section>'
@@ -136,17 +140,18 @@ def method(result: TrainingResult) -> str:
         paragraphs.append(f"Rewards came from: {result.reward_source}.")
     if result.num_test_tasks:
         paragraphs.append(
-            "Some tasks were set aside before the search began and used once, at the end. The original agent and the best "
-            "new version both ran on each of them, and their rewards were subtracted task by task, so that easy and hard "
-            "tasks count alike for both."
+            "Some tasks were set aside before the search began and used once, at the end. The original agent and the "
+            "best new version both ran on each of them, and their rewards were subtracted task by task, so easy and "
+            "hard tasks weigh alike on both sides."
         )
     else:
         paragraphs.append("No tasks were set aside, so the numbers come from tasks the search could adapt to.")
     if result.interval is not None:
         paragraphs.append(
-            "The interval says where the true average difference may lie, given how few tasks there were: a method like "
-            "this one holds it in 95 of 100 runs. It assumes nothing about how rewards are spread, and allows for a rare "
-            "large loss that did not happen to show up. “Improved” is said only when the whole interval lies above zero."
+            "The interval says where the true average difference may lie, given how few tasks there were: intervals "
+            "made this way hold it in about 95 of 100 runs. It assumes nothing about how rewards are spread, and "
+            "allows for a rare large loss that did not happen to show up. “Improved” is said only when all of it lies "
+            "above zero."
         )
     paragraphs.append(
         "The original agent is handed back unless the new version’s average is higher. A task where the new version "
@@ -173,17 +178,22 @@ def measured_tasks(result: TrainingResult) -> list[TaskOutcome]:
 def _site_change(site: PromptSite, text: str) -> str:
     lengths = f"{len(site.template):,} → {len(text):,} characters"
     where = {"system": "instructions", "prefix": "start of the first user message"}[site.kind]
+    whole = f'<pre class="text whole">{_with_slots(text)}</pre>'
     return (
         f'<article class="site"><h3>{escape(site.id)}</h3><p class="soft">{escape(site.agent)}, {where} · {lengths}</p>'
         f'<div class="text diff">{_word_diff(site.template, text)}</div>'
-        f'<details><summary>The new text on its own</summary><pre class="text whole">{_with_slots(text)}</pre></details>'
-        "</article>"
+        f"<details><summary>The new text on its own</summary>{whole}</details></article>"
     )
 
 
 def _word_diff(old: str, new: str) -> str:
-    tags = {"same": "{}", "removed": "<del>{}</del>", "added": "<ins>{}</ins>"}
-    return "".join(tags[change.kind].format(_with_slots(change.text)) for change in wording.word_changes(old, new))
+    tags = {"same": "{}{}", "removed": "{}<del>{}</del>", "added": "{}<ins>{}</ins>"}
+    parts: list[str] = []
+    for kind, text in wording.word_changes(old, new):
+        # White space before a changed word stands outside, so that the + or − sits at the word.
+        words = text.lstrip() or text
+        parts.append(tags[kind].format(text[: len(text) - len(words)], _with_slots(words)))
+    return "".join(parts)
 
 
 def _with_slots(text: str) -> str:
@@ -203,19 +213,27 @@ def _demos(policy: Policy) -> str:
     return f'<article class="site">{"".join(blocks)}</article>'
 
 
-def _task_rows(tasks: Sequence[TaskOutcome]) -> str:
+def _folded(rows: Sequence[str], noun: str, which: str = "") -> str:
+    if not rows:
+        return ""
+    return (
+        f'<details class="more"><summary>{wording.counted(len(rows), noun)}{which}</summary>{"".join(rows)}</details>'
+    )
+
+
+def _task_rows(tasks: Sequence[TaskOutcome]) -> list[str]:
     order = {"lost": 0, "won": 1, "unjudged": 2, "same": 3}
     ranked = sorted(tasks, key=lambda task: (order[task.outcome], -abs(_change(task))))
-    return "".join(map(_task_row, ranked))
+    return [_task_row(task) for task in ranked]
 
 
 def _task_row(task: TaskOutcome) -> str:
-    title = " ".join(wording.plain_text(task.input).split())[:160]
+    fields = [task.input] if isinstance(task.input, str) else [wording.plain_text(v) for v in task.input.values()]
+    title = " · ".join(" ".join(field.split()) for field in fields)[:160]
     numbers = " → ".join(
         wording.number(v) if v is not None else "none" for v in (task.baseline_reward, task.final_reward)
     )
-    fields: list[tuple[str, Any]] = [("Input", task.input), ("Expected", task.expected)]
-    asked = "".join(_field(name, value) for name, value in fields if value is not None)
+    asked = _field("Input", task.input) + (_field("Expected", task.expected) if task.expected is not None else "")
     sides = _side("Original", task.baseline_output, task.baseline_reason)
     sides += _side("New version", task.final_output, task.final_reason)
     return (
@@ -269,8 +287,9 @@ def _decision(entry: HistoryEntry, names_stage: bool) -> str:
     score = f"<b>{wording.number(entry.validation_mean)}</b>" if entry.validation_mean is not None else "<b>–</b>"
     place = f" · {escape(entry.site)}" if entry.site else ""
     idea = f'<p class="idea">{escape(entry.idea)}</p>' if entry.idea else ""
+    mark = f'<span class="mark" aria-hidden="true">{charts.MARKS[entry.decision]}</span>'
     return (
-        f'<li class="{entry.decision}"><span class="mark" aria-hidden="true">{_MARKS[entry.decision]}</span>{score}'
+        f'<li class="{entry.decision}">{mark}{score}'
         f'<div><p><strong>{entry.decision}</strong> {escape(entry.policy_id)} <span class="soft">from '
         f"{escape(entry.parent_id)} · {stage}round {entry.iteration}{place}</span></p>{idea}"
         f'<p class="soft">{escape(entry.reason)}</p></div></li>'
