@@ -13,7 +13,7 @@ from concurrent.futures import thread as pool
 from functools import wraps
 from typing import Any
 
-from agentlightning.interception.scope import Scope, current_agent, current_scope, run_in
+from agentlightning.interception.scope import Scope, current_scope, current_speaker, run_in
 
 _is_installed = False
 
@@ -38,14 +38,14 @@ def install() -> None:
         scope = current_scope()
         if scope is None:
             return submit(self, fn, *args, **kwargs)
-        return submit(self, run_in, scope, current_agent(), fn, *args, **kwargs)
+        return submit(self, run_in, scope, current_speaker(), fn, *args, **kwargs)
 
     threading.Thread.start = carrying_start
     ThreadPoolExecutor.submit = carrying_submit
 
 
 def _carry(thread: threading.Thread, scope: Scope) -> None:
-    agent, own = current_agent(), vars(thread).get("run")
+    agent, own = current_speaker(), vars(thread).get("run")
 
     def run() -> None:
         vars(thread).pop("run")  # as it was, and without a cycle that would keep the thread alive

@@ -75,6 +75,7 @@ class Scope:
 
 _SCOPE: ContextVar[Scope | None] = ContextVar("agentlightning_scope", default=None)
 _AGENT: ContextVar[str | None] = ContextVar("agentlightning_agent", default=None)
+_FINDERS: list[Callable[[], str | None]] = []
 
 
 def current_scope() -> Scope | None:
@@ -82,10 +83,34 @@ def current_scope() -> Scope | None:
     return _SCOPE.get()
 
 
+def current_speaker() -> str | None:
+    """The member of a multi-agent system that is speaking: as its adapter said, else as the framework's own state says.
+
+    None: nobody in particular, so the scope's own agent.
+    """
+    if (named := _AGENT.get()) is not None:
+        return named
+    for find in _FINDERS:
+        if found := find():
+            return found
+    return None
+
+
 def current_agent() -> str | None:
-    """The agent that is speaking: a member named by its framework's adapter, else the scope's own agent."""
+    """The agent that is speaking: a member of the system, else the scope's own agent."""
     scope = _SCOPE.get()
-    return _AGENT.get() or (scope.agent if scope else None)
+    return current_speaker() or (scope.agent if scope else None)
+
+
+def ask_for_speaker(find: Callable[[], str | None]) -> None:
+    """Ask `find`, too, who is speaking, where no adapter said so. It is called in scopes only and must not raise."""
+    if find not in _FINDERS:
+        _FINDERS.append(find)
+
+
+def set_speaker(agent: str | None) -> None:
+    """From here on the named member speaks, in this task or thread; for frameworks that tell only when one begins."""
+    _AGENT.set(agent)
 
 
 @contextmanager
