@@ -145,7 +145,7 @@ def test_a_client_is_no_agent() -> None:
     import openai
 
     client = openai.OpenAI(api_key="k")
-    with pytest.raises(AgentError, match="OpenAI client"):
+    with pytest.raises(AgentError, match=r"a client of openai \(OpenAI\), not an agent"):
         wrap_agent(client, "openai_sdk")
     client.close()
 

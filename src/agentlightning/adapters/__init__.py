@@ -5,6 +5,14 @@ from agentlightning.registry import Registry
 ADAPTERS = Registry(
     "adapter",
     {
+        "langchain": "agentlightning.adapters.langchain:LangChainAdapter",
+        "langgraph": "agentlightning.adapters.langgraph:LangGraphAdapter",
+        "autogen": "agentlightning.adapters.autogen:AutoGenAdapter",
+        "crewai": "agentlightning.adapters.crewai:CrewAIAdapter",
+        "openai_agents": "agentlightning.adapters.openai_agents:OpenAIAgentsAdapter",
+        "litellm": "agentlightning.adapters.litellm:LiteLLMAdapter",
+        "anthropic_sdk": "agentlightning.adapters.anthropic_sdk:AnthropicSDKAdapter",
+        "azure_openai": "agentlightning.adapters.azure_openai:AzureOpenAIAdapter",
         "openai_sdk": "agentlightning.adapters.openai_sdk:OpenAISDKAdapter",
         "function": "agentlightning.adapters.function:FunctionAdapter",
     },

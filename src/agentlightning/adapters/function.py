@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import ModuleType
 from typing import Any
 
-from agentlightning.adapters import module_tools
+from agentlightning.adapters import module_tools, watching
 from agentlightning.adapters.base import Adapter, bind_input
 
 
@@ -14,6 +15,11 @@ class FunctionAdapter(Adapter):
     """Any callable that takes the task's input and gives back its answer."""
 
     name = "function"
+
+    @property
+    def knows_all_members(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A function has no members, unless a framework's team speaks inside it."""
+        return not watching.is_anyone_heard()
 
     @classmethod
     def recognises(cls, agent: Any) -> bool:
@@ -52,6 +58,32 @@ def underlying(agent: Any) -> Any:
     target = inspect.unwrap(agent)
     target = getattr(target, "__func__", target)
     return target if inspect.isfunction(target) else type(target).__call__
+
+
+def uses_package(agent: Any, package: str, names: Collection[str] = ()) -> bool:
+    """Does the module of a callable hold something of `package` (the module, a client, a class)? `names`: of these."""
+    values = getattr(underlying(agent), "__globals__", {}).values()
+    return any(_comes_from(value, package) and (not names or _kind(value) in names) for value in list(values))
+
+
+def client_refusal(agent: Any, package: str, example: str) -> str | None:
+    """Why an SDK's own client is no agent."""
+    if (type(agent).__module__ or "").split(".")[0] != package:
+        return None
+    return (
+        f"this is a client of {package} ({type(agent).__name__}), not an agent. "
+        f"Wrap the function that uses it: def agent(question): … {example}"
+    )
+
+
+def _comes_from(value: Any, package: str) -> bool:
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(type(value), "__module__", "") or ""
+    origin = getattr(value, "__module__", None) if inspect.isclass(value) or inspect.isfunction(value) else None
+    return any(isinstance(name, str) and name.split(".")[0] == package for name in (module, origin))
+
+
+def _kind(value: Any) -> str:
+    return value.__name__ if inspect.isclass(value) else type(value).__name__
 
 
 def _name(agent: Any) -> str:

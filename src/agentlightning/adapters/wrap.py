@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any, overload
 
-from agentlightning.adapters import ADAPTERS
-from agentlightning.adapters.base import Adapter
+from agentlightning.adapters import ADAPTERS, watching
+from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, made_by
 from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError
 from agentlightning.interception.scope import Predict, Scope, current_scope, entered
 from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
+
+_MAKES = re.compile(
+    r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
+)
 
 
 class WrappedAgent:
@@ -61,6 +66,10 @@ class WrappedAgent:
         """Tools that, by their names and descriptions, seem to change something in the world."""
         return writing_tools(self.adapter.tools())
 
+    def names(self) -> list[str]:
+        """Whom a policy can steer, as far as it is known before a run: the agent as a whole, then its members."""
+        return list(dict.fromkeys([self.agent_id, *self.adapter.members()]))
+
     def use(self, policy: Policy | None, predict: Predict | None = None) -> WrappedAgent:
         """Steer every call from now on by `policy`; None gives the original agent back. Returns itself."""
         self.policy = policy
@@ -79,11 +88,22 @@ class WrappedAgent:
         return other.use(policy, predict)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self.adapter.call, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the agent itself has; the methods it is run by (`invoke`, `run`, `kickoff`, …) run it steered."""
+        adapter: Adapter | None = self.__dict__.get("adapter")
+        if adapter is None or name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(adapter.surface, name)
+        return functools.partial(self._run, value) if name in adapter.entry_points else value
+
+    def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if self.policy is None or self.policy.is_original or current_scope() is not None:
-            return self.adapter.call(*args, **kwargs)
+            return function(*args, **kwargs)
         scope = Scope(self.agent_id, policy=self.policy, predict=self._predict)
         with entered(scope):
-            result = self.adapter.call(*args, **kwargs)
+            result = function(*args, **kwargs)
         return within(result, scope)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -148,15 +168,18 @@ def wrap_agent(
 ) -> WrappedAgent:
     """Wrap an agent that already runs; its code stays as it is.
 
-    `agent_type` names the adapter ("function", "openai_sdk"); detected when not given. `algorithm` is a name, a list of
-    names run in order, or an algorithm object. `tools` sets what tools may do while the agent is run many times:
-    `{"send_email": "stub", "search": "record"}`. Raises AgentError saying what was found when it cannot be wrapped.
+    `agent_type` names the adapter ("function", "openai_sdk", "langgraph", …); detected when not given. A framework's
+    object may also be given as a function without parameters that makes one: each run then gets its own. `algorithm` is
+    a name, a list of names run in order, or an algorithm object. `tools` sets what tools may do while the agent is run
+    many times: `{"send_email": "stub", "search": "record"}`. Raises AgentError saying what was found when it cannot be
+    wrapped.
     """
     if isinstance(agent, WrappedAgent):
         raise AgentError(f"{agent!r} is wrapped already; wrap the original agent, or use this one.")
     adapter = find_adapter(agent, agent_type)
     modes = parse_modes(tools)
     install()
+    watching.install()
     return WrappedAgent(adapter, agent_id=name or adapter.label(), algorithm=algorithm, reward=reward, tools=modes)
 
 
@@ -167,13 +190,35 @@ def find_adapter(agent: Any, agent_type: str | None = None) -> Adapter:
         if reason := kind.refusal(agent):
             raise AgentError(f"agent_type={agent_type!r} was asked for, but {reason}.")
         return kind(agent)
-    for known in ADAPTERS.names():
-        kind = ADAPTERS.load(known)
-        if kind.recognises(agent):
-            return find_adapter(agent, known)
+    if (known := adapter_name(agent)) is not None:
+        return find_adapter(agent, known)
+    if looks_like_factory(agent) and (known := adapter_name(made_by(agent))) is not None:
+        return find_adapter(agent, known)
     fallback: type[Adapter] = ADAPTERS.load("function")
     reason = fallback.refusal(agent) or f"a {type(agent).__name__} is none of the known kinds"
     raise AgentError(f"this agent cannot be wrapped: {reason}. Known types: {', '.join(ADAPTERS.names())}.")
+
+
+def adapter_name(agent: Any) -> str | None:
+    """The first adapter that recognises the object."""
+    return next((name for name in ADAPTERS.names() if ADAPTERS.load(name).recognises(agent)), None)
+
+
+def looks_like_factory(thing: Any) -> bool:
+    """A function without parameters whose name says that it makes an agent; such a one may be called to find out."""
+    return is_factory(thing) and _MAKES.match(getattr(thing, "__name__", "")) is not None
+
+
+def framework_objects(named: Mapping[str, Any], kind: str | None = None) -> dict[str, Any]:
+    """Of some named objects, those a framework's adapter (`kind`: this one) can run, without the parts of others."""
+    kinds = [ADAPTERS.load(name) for name in ([kind] if kind else ADAPTERS.names())]
+    found: dict[str, Adapter] = {}
+    for name, value in named.items():
+        mine = next((each for each in kinds if issubclass(each, ObjectAdapter) and each.is_mine(value)), None)
+        if mine is not None and not name.startswith("_") and all(value is not other.agent for other in found.values()):
+            found[name] = mine(value)
+    parts = {id(part) for adapter in found.values() for part in adapter.parts()}
+    return {name: adapter.agent for name, adapter in found.items() if id(adapter.agent) not in parts}
 
 
 @overload

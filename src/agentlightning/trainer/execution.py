@@ -156,7 +156,19 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         if pending:
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        _hang_up(loop)
         loop.close()
+
+
+def _hang_up(loop: asyncio.AbstractEventLoop) -> None:
+    """End the connections that agents' clients keep for later.
+
+    A client used again on another loop finds them dead and opens new ones; on the closed loop it could not even let
+    them go ("Event loop is closed").
+    """
+    for transport in list(getattr(loop, "_transports", {}).values()):
+        transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
 
 
 async def _await(awaitable: Any) -> Any:

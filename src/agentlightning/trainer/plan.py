@@ -36,11 +36,13 @@ def describe_plan(
 
 
 def warnings_before(agent: WrappedAgent) -> list[str]:
-    """Tools that change the world will do so in every rollout, unless they are given a mode."""
+    """What its adapter says of it; and tools that change the world, which will do so in every rollout."""
+    health = agent.adapter.health()
     writing = [name for name in agent.writing_tools() if name not in agent.tool_modes]
     if not writing:
-        return []
+        return health
     return [
+        *health,
         "these tools seem to change things outside the agent, and will be run for real in every rollout: "
         f"{', '.join(writing)}. To prevent it: wrap_agent(…, tools={{{writing[0]!r}: 'stub'}}) (or 'record': once per "
         "arguments)."

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
+from agentlightning.adapters.wrap import WrappedAgent, framework_objects, looks_like_factory, wrap_agent
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.task import Task
@@ -69,7 +69,7 @@ def load_agent(config: Config) -> LoadedAgent:
     if not path:
         raise ConfigError("no agent: set agent.path to the file your agent is in, such as ./my_agent.py")
     module, name = _module_of(path, config.base_dir)
-    found = _named(module, name, path) if name else _obvious(module, path)
+    found = _named(module, name, path) if name else _obvious(module, path, config.agent.type)
     if not isinstance(found, WrappedAgent):
         found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
     return LoadedAgent(found, getattr(module, "tasks", None), _reward_of(module))
@@ -148,18 +148,25 @@ def _named(module: ModuleType, name: str, path: str) -> Any:
     return getattr(module, name)
 
 
-def _obvious(module: ModuleType, path: str) -> Any:
-    """The one wrapped agent, the one called `agent`, or the one public function. Several: an error that lists them."""
+def _obvious(module: ModuleType, path: str, kind: str | None) -> Any:
+    """The one wrapped agent, the one called `agent`, a framework's object, what makes one, or the one public function.
+
+    Several of a sort: an error that lists them.
+    """
     wrapped = {name: value for name, value in vars(module).items() if isinstance(value, WrappedAgent)}
     if len(wrapped) == 1:
         return next(iter(wrapped.values()))
-    if not wrapped and callable(found := getattr(module, "agent", None)):
+    found = getattr(module, "agent", None)
+    if not wrapped and (callable(found) or framework_objects({"agent": found}, kind)):
         return found
-    candidates = wrapped or {
+    candidates = wrapped or framework_objects(vars(module), kind)
+    functions = {
         name: value
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and _may_be_agent(name, value, module)
     }
+    if not candidates:
+        candidates = {name: value for name, value in functions.items() if looks_like_factory(value)} or functions
     if len(candidates) == 1:
         return next(iter(candidates.values()))
     if not candidates:
@@ -167,7 +174,7 @@ def _obvious(module: ModuleType, path: str) -> Any:
             f"{path!r} holds no agent: define a function that takes the task's input and returns the answer."
         )
     names = ", ".join(f"{path}:{name}" for name in candidates)
-    raise AgentError(f"{path!r} holds {len(candidates)} functions that could be the agent. Say which: {names}")
+    raise AgentError(f"{path!r} holds {len(candidates)} objects that could be the agent. Say which: {names}")
 
 
 def _may_be_agent(name: str, function: Any, module: ModuleType) -> bool:

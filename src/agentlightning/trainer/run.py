@@ -32,6 +32,7 @@ from agentlightning.trainer.result import HistoryEntry, TrainingResult
 from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
 from agentlightning.trainer.runner import RolloutPlan
 from agentlightning.trainer.session import BlockingSession, RunSession
+from agentlightning.trainer.targets import asked_for, check_seen, targets
 from agentlightning.trainer.tasks import TaskSplits
 
 _TEST_STAGE = "test"
@@ -146,6 +147,9 @@ class Run(Bench):
                 "Does it answer from a cache, or call its model from another process? Calls are seen when they leave "
                 "through httpx, requests or aiohttp."
             )
+        asked = asked_for(self.config.agent.target_agents, self.stages)
+        for silent in check_seen(asked, self.agent, {observed.call.agent for observed in calls}):
+            self.note(silent)
         report = discover_sites(calls)
         sites = [*report.sites, *(site for site, _ in report.unusable)]
         await self.store.append([make_record("site", site.id, site, run=self.run_id) for site in sites])
@@ -200,7 +204,7 @@ class Run(Bench):
             )
 
     def _session(self, stage: str, policy: Policy, sites: list[PromptSite], agents: list[str] | None) -> RunSession:
-        names = agents or self.config.agent.target_agents or [self.agent.agent_id]
+        names = targets(agents or self.config.agent.target_agents, sites, self.agent)
         return RunSession(
             stage=stage,
             policy=policy,

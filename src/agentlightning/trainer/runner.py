@@ -51,7 +51,7 @@ class RolloutPlan(msgspec.Struct, frozen=True):
 
 
 class Runner:
-    """Executes rollout plans for one agent, at most `max_in_flight` at a time."""
+    """Executes rollout plans for one agent, at most `max_in_flight` at a time; fewer where the adapter says so."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Runner:
         self._budget = budget
         self._tools = tools
         self._on_step = on_step
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._slots = asyncio.Semaphore(min(max_in_flight, agent.adapter.max_concurrency or max_in_flight))
         self._threads = AgentThreads()
         self._steps: dict[str, dict[int, Step]] = {}
         self._usd: dict[str, float] = {}

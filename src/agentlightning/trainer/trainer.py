@@ -32,6 +32,7 @@ from agentlightning.trainer.report import write_report
 from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve_stages
 from agentlightning.trainer.result import TrainingResult
 from agentlightning.trainer.run import Run
+from agentlightning.trainer.targets import asked_for, check_known
 from agentlightning.trainer.tasks import TaskSplits, load_task_splits, split_tasks
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Trainer:
         self._callbacks = Callbacks([*([default_progress()] if progress else []), *(callbacks or [])])
         self._check_models()
         self._stages = self._resolve_stages()
+        check_known(asked_for(self.config.agent.target_agents, self._stages), self.agent)
 
     def train(self, tasks: Any = None, *, resume: str | bool = False) -> TrainingResult:
         """Improve the agent on `tasks`, measure it on tasks held out from them, write policy and report.
@@ -200,7 +202,7 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
     wrapped = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
     policy = load_policy(path)
     made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys()
-    if made_for and wrapped.agent_id not in made_for:
+    if made_for and not made_for & {*wrapped.names()} and wrapped.adapter.knows_all_members:
         raise AgentError(
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."

@@ -1,0 +1,85 @@
+"""CrewAI: crews and flows. Both keep state: each rollout gets a copy of the crew, or a new flow of the same class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentlightning.adapters.base import ObjectAdapter, loaded
+from agentlightning.adapters.crewai_hooks import role_of
+from agentlightning.errors import AgentError
+
+_CREW, _FLOW = "crewai.crew.Crew", "crewai.flow.flow.Flow"
+
+
+class CrewAIAdapter(ObjectAdapter):
+    """A `Crew`, a `Flow`, or the class of a flow."""
+
+    name = "crewai"
+    wants = "a Crew or a Flow of CrewAI"
+    entry_points = ("kickoff", "kickoff_async", "akickoff", "kickoff_for_each", "kickoff_for_each_async")
+
+    @classmethod
+    def is_mine(cls, thing: Any) -> bool:
+        return isinstance(thing, tuple(loaded(_CREW, _FLOW)))
+
+    @property
+    def knows_all_members(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return _is_crew(self.sample)
+
+    def label(self) -> str:
+        name = getattr(self.sample, "name", None)
+        return str(name) if name else type(self.sample).__name__.lower()
+
+    def members(self) -> list[str]:
+        return list(dict.fromkeys(role_of(agent) for agent in _agents_of(self.sample)))
+
+    def parts(self) -> list[Any]:
+        return _agents_of(self.sample)
+
+    def tools(self) -> Mapping[str, str]:
+        tools = [tool for holder in [*_agents_of(self.sample), *_tasks_of(self.sample)] for tool in holder.tools or []]
+        return {tool.name: str(tool.description) for tool in tools}
+
+    def fresh_copy(self) -> Any:
+        return self.sample.copy() if _is_crew(self.sample) else type(self.sample)()
+
+    def run(self, instance: Any, task_input: str | dict[str, Any]) -> Any:
+        inputs = task_input if isinstance(task_input, dict) else {_input_name(instance): task_input}
+        result = instance.kickoff(inputs=inputs)
+        return getattr(result, "raw", result)
+
+
+def _is_crew(thing: Any) -> bool:
+    return isinstance(thing, tuple(loaded(_CREW)))
+
+
+def _agents_of(thing: Any) -> list[Any]:
+    if not _is_crew(thing):
+        return []
+    return [agent for agent in [*thing.agents, thing.manager_agent] if agent is not None]
+
+
+def _tasks_of(thing: Any) -> list[Any]:
+    return list(thing.tasks) if _is_crew(thing) else []
+
+
+def _input_name(thing: Any) -> str:
+    """The one input a text can be. AgentError when there are several, or none."""
+    names = sorted(thing.fetch_inputs()) if _is_crew(thing) else _state_fields(thing)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise AgentError(
+            "the crew takes no input: none of its tasks, roles, goals or backstories has a placeholder such as {topic}."
+        )
+    raise AgentError(
+        f"it takes {', '.join(names)}, and a task that is one text does not say which it is. "
+        f"Give tasks as mappings: {{'input': {{{names[0]!r}: …}}}}"
+    )
+
+
+def _state_fields(flow: Any) -> list[str]:
+    fields: Mapping[str, Any] | None = getattr(type(flow.state), "model_fields", None)
+    known = list(fields) if fields is not None else [key for key in flow.state if isinstance(key, str)]
+    return [name for name in known if name != "id"] or ["input"]

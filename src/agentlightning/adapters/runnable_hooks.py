@@ -1,0 +1,119 @@
+"""Listening to LangChain and LangGraph: who is speaking, which tools ran, and no cached answer inside a rollout.
+
+Who speaks stands in the metadata of the running config (public `ensure_config`): the name given to `create_agent`, else
+the graph's node. Tools pass `BaseTool.run` and `arun`. A cache would answer a steered call with what was said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import wraps
+from typing import Any
+
+from agentlightning.adapters.tool_calls import use_tool, use_tool_async
+from agentlightning.adapters.watching import report_missing
+from agentlightning.interception.scope import ask_for_speaker, current_scope
+
+AGENT_MARK = ("ls_integration", "langchain_create_agent")
+"""What `create_agent` writes into the metadata of its graphs."""
+
+
+def watch_runs(module: Any) -> None:
+    """Know who speaks from the config that runs."""
+    if hasattr(module, "ensure_config"):
+        ask_for_speaker(lambda: speaker_in(module.ensure_config().get("metadata") or {}))
+    else:
+        report_missing("langchain", "ensure_config", "all calls count as the whole agent's.")
+
+
+def speaker_in(metadata: Mapping[str, Any]) -> str | None:
+    """The agent a run's metadata names. The nodes inside a `create_agent` graph are its own parts, not agents."""
+    if name := metadata.get("lc_agent_name"):
+        return str(name)
+    key, value = AGENT_MARK
+    if metadata.get(key) != value:
+        return metadata.get("langgraph_node")
+    outer = str(metadata.get("langgraph_checkpoint_ns") or "").split("|")[:-1]
+    return outer[-1].partition(":")[0] if outer else None
+
+
+def watch_tools(module: Any) -> None:
+    """Record every tool call of LangChain."""
+    tool: Any = module.BaseTool
+    run, arun = tool.run, tool.arun
+
+    @wraps(run)
+    def recording_run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        use = _ToolUse(self, tool_input, kwargs)
+        return use.answer(use_tool(self.name, use.arguments(), lambda: use.ran(run(self, tool_input, *args, **kwargs))))
+
+    @wraps(arun)
+    async def recording_arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        use = _ToolUse(self, tool_input, kwargs)
+
+        async def really() -> Any:
+            return use.ran(await arun(self, tool_input, *args, **kwargs))
+
+        return use.answer(await use_tool_async(self.name, use.arguments(), really))
+
+    tool.run, tool.arun = recording_run, recording_arun
+
+
+class _ToolUse:
+    """One call. Its step shows what the tool said; the framework gets the very object the tool made."""
+
+    def __init__(self, tool: Any, tool_input: Any, options: Mapping[str, Any]) -> None:
+        self._tool, self._input = tool, tool_input
+        self._call_id = options.get("tool_call_id")
+        self._made: list[Any] = []
+
+    def arguments(self) -> dict[str, Any]:
+        """As the model wrote them: what the framework injects (state, runtime) is left out."""
+        if current_scope() is None or not isinstance(self._input, dict):
+            return {"input": self._input}
+        known = _argument_names(self._tool)
+        return {key: value for key, value in self._input.items() if known is None or key in known}
+
+    def ran(self, result: Any) -> Any:
+        self._made.append(result)
+        return getattr(result, "content", result) if type(result).__name__ == "ToolMessage" else result
+
+    def answer(self, said: Any) -> Any:
+        if self._made:
+            return self._made[0]
+        if self._call_id is None:
+            return said
+        from langchain_core.messages import ToolMessage  # pyright: ignore
+
+        return ToolMessage(
+            said if isinstance(said, str) else str(said), name=self._tool.name, tool_call_id=self._call_id
+        )
+
+
+def _argument_names(tool: Any) -> set[str] | None:
+    schema = tool.tool_call_schema
+    fields = schema.get("properties") if isinstance(schema, dict) else getattr(schema, "model_fields", None)
+    return set(fields) if fields is not None else None
+
+
+def watch_cache(module: Any) -> None:
+    """Inside a scope, chat models answer from no cache."""
+    model: Any = module.BaseChatModel
+    names = ("_generate_with_cache", "_agenerate_with_cache")
+    if absent := [name for name in names if not hasattr(model, name)]:
+        report_missing("langchain", absent[0], "an LLM cache may answer with what was said under another prompt.")
+        return
+    for name in names:
+        setattr(model, name, _without_cache(getattr(model, name)))
+
+
+def _without_cache(original: Any) -> Any:
+    """Works for the coroutine function too: what it gives is passed on."""
+
+    @wraps(original)
+    def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if current_scope() is not None and getattr(self, "cache", False) is not False:
+            self = self.model_copy(update={"cache": False})
+        return original(self, *args, **kwargs)
+
+    return generate

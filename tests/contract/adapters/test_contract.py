@@ -1,0 +1,154 @@
+"""What every adapter promises, tried with the real framework: all calls seen, the right names, one agent steered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.contract.adapters.case import Case
+from tests.contract.adapters.conftest import INSTALLED
+from tests.contract.adapters.model import broken, lookup, loud_tasks, question
+from tests.contract.adapters.rollouts import Rollout, answers_of, rollout, rollouts, site_of
+from tests.servers import FakeOpenAI
+
+from agentlightning import Policy, Trainer, load_optimized_agent, wrap_agent
+from agentlightning.errors import ConfigError
+
+HELLO = question("hello")
+
+
+def loud_critic(done: Rollout, case: Case) -> Policy:
+    site = site_of(done, case.critic)
+    return Policy().with_prompt(site, site.template.replace("You are the critic. You repeat", "SHOUT. You repeat"))
+
+
+def test_the_frameworks_this_environment_is_for_are_here() -> None:
+    expected = {name for name in os.environ.get("AGENTLIGHTNING_EXPECT_FRAMEWORKS", "").split(",") if name}
+    assert expected <= {case.name for case in INSTALLED}
+
+
+def test_it_is_recognised_and_names_its_members(case: Case, team: object) -> None:
+    agent = wrap_agent(team)
+    assert agent.adapter.name == case.name
+    if case.has_known_members:
+        assert {case.writer, case.critic} <= {*agent.names()}
+
+
+def test_another_type_is_refused_with_what_was_found(case: Case, team: object) -> None:
+    with pytest.raises(Exception, match=f"agent_type='{case.name}' was asked for, but"):
+        wrap_agent(42, case.name)
+
+
+def test_every_call_is_seen_with_who_made_it(case: Case, team: object, server: FakeOpenAI) -> None:
+    done = rollout(wrap_agent(team), HELLO)
+    assert done.output == "hello"
+    assert done.speakers == [case.writer, case.critic]
+    assert len(server.requests) == len(done.calls)
+    assert [step.reply.text for step in done.calls if step.reply] == ["hello", "hello"]
+    assert all(step.error is None and step.dialect == case.dialect for step in done.calls)
+
+
+def test_streams_are_put_together(case: Case, server: FakeOpenAI) -> None:
+    done = rollout(wrap_agent(case.team(server, stream=True)), HELLO)
+    assert done.output == "hello" and done.speakers == [case.writer, case.critic]
+    assert all(step.call and step.call.stream and not step.is_partial for step in done.calls)
+    assert [step.reply.text for step in done.calls if step.reply] == ["hello", "hello"]
+    assert all(step.reply and step.reply.usage and step.reply.usage.output_tokens for step in done.calls)
+
+
+def test_one_agent_is_steered_and_the_others_bytes_stay(case: Case, team: object, server: FakeOpenAI) -> None:
+    agent = wrap_agent(team)
+    before = rollout(agent, HELLO)
+    after = rollout(agent, HELLO, loud_critic(before, case))
+    assert (before.output, after.output) == ("hello", "LOUD HELLO")
+    first, second, third, fourth = (seen.body for seen in server.requests)
+    assert third == first and fourth != second
+    assert [bool(step.steered_sites) for step in after.calls] == [False, True]
+
+
+def test_a_loaded_agent_is_used_as_the_original_was(case: Case, team: object, server: FakeOpenAI) -> None:
+    agent = wrap_agent(team)
+    policy = loud_critic(rollout(agent, HELLO), case)
+    better, plain = wrap_agent(case.team(server)).use(policy), wrap_agent(case.team(server))
+    answers = answers_of(lambda: better(HELLO), lambda: case.ask(better, HELLO), lambda: case.ask(plain, HELLO))
+    assert answers == ["LOUD HELLO", "LOUD HELLO", "hello"]
+
+
+def test_a_refusing_model_fails_the_rollout_and_stands_in_its_record(
+    case: Case, team: object, server: FakeOpenAI
+) -> None:
+    server.next_status(400, times=5)
+    [done] = rollouts(wrap_agent(team), [HELLO])
+    assert done.error is not None
+    assert done.calls[0].status == 400 and "scripted 400" in (done.calls[0].error or "")
+
+
+def test_tools_are_recorded(case: Case, server: FakeOpenAI) -> None:
+    done = rollout(wrap_agent(case.team(server, tool=lookup)), question("tool moon"))
+    [tool] = done.tools
+    assert (tool.name, tool.arguments, tool.agent) == ("lookup", {"word": "moon"}, case.tool_user)
+    assert "meaning of moon" in str(tool.result) and tool.error is None and tool.latency_seconds is not None
+
+
+def test_a_tools_exception_is_recorded(case: Case, server: FakeOpenAI) -> None:
+    [done] = rollouts(wrap_agent(case.team(server, tool=broken)), [question("tool moon")])
+    assert "no book for moon" in (done.tools[0].error or "")
+
+
+def test_a_stubbed_tool_does_not_run(case: Case, server: FakeOpenAI) -> None:
+    agent = wrap_agent(case.team(server, tool=broken), tools={"broken": {"mode": "stub", "returns": "stubbed"}})
+    done = rollout(agent, question("tool moon"))
+    assert [tool.result for tool in done.tools] == ["stubbed"]
+    assert done.calls[1].reply is not None and "stubbed" in done.calls[1].reply.text
+
+
+def test_a_mode_for_a_tool_that_is_not_there_is_refused(case: Case, server: FakeOpenAI) -> None:
+    with pytest.raises(Exception, match=r"'lookupp'.*Did you mean 'lookup'"):
+        wrap_agent(case.team(server, tool=lookup), tools={"lookupp": "stub"}).prepare()
+
+
+def test_sixteen_rollouts_at_once_do_not_mix(case: Case, team: object, server: FakeOpenAI) -> None:
+    server.reply(slowly(server))
+    asked = [f"word {i}x" for i in range(16)]
+    done = rollouts(wrap_agent(team), [question(text) for text in asked])
+    assert [each.error for each in done] == [None] * 16
+    assert [each.output for each in done] == asked
+    for text, each in zip(asked, done, strict=True):
+        assert each.speakers == [case.writer, case.critic]
+        assert all(question(text) in str(step.call) for step in each.calls)
+    assert server.max_in_flight > 1
+
+
+def slowly(server: FakeOpenAI):
+    import time
+
+    from tests.contract.adapters.model import chat_model
+
+    def model(body: dict) -> object:
+        time.sleep(0.02)
+        return chat_model(body)
+
+    return model
+
+
+def test_training_one_agent_of_it_works_end_to_end(
+    case: Case, team: object, server: FakeOpenAI, tmp_path: Path
+) -> None:
+    config = {"agent": {"target_agents": [case.critic]}, "trainer": {"output_dir": str(tmp_path / "out")}}
+    made = Trainer(
+        wrap_agent(team, name="duo"), config=config, data_dir=tmp_path / "data", max_epochs=1, progress=False
+    )
+    result = made.train(loud_tasks())
+    assert result.verdict == "improved" and (result.baseline, result.final) == (0.0, 1.0)
+    assert {site.rpartition(":")[0] for site in result.prompts} == {case.critic}
+    better = load_optimized_agent(tmp_path / "out", wrap_agent(case.team(server), name="duo"))
+    assert answers_of(lambda: better(HELLO)) == ["LOUD HELLO"]
+
+
+def test_a_misspelt_target_lists_the_real_ones(case: Case, team: object, tmp_path: Path) -> None:
+    config = {"agent": {"target_agents": [case.critic + "x"]}}
+    with pytest.raises(ConfigError, match=f"Did you mean '{case.critic}'") as refused:
+        trainer = Trainer(wrap_agent(team), config=config, data_dir=tmp_path, output_dir=tmp_path, progress=False)
+        trainer.train(loud_tasks(4))
+    assert case.writer in str(refused.value)
