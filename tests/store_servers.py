@@ -25,8 +25,10 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
@@ -41,7 +43,7 @@ class Place(NamedTuple):
     """Where a store can be opened, and the environment that lets it."""
 
     address: str
-    environment: dict[str, str] = {}
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -95,7 +97,8 @@ class Cluster:
             user = next(entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody"))
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        self._run("initdb", "-D", f"{self._folder}/data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")  # fmt: skip
+        options = "-A trust -U postgres -E UTF8 --locale=C --no-sync".split()
+        self._run("initdb", "-D", f"{self._folder}/data", *options)
         rules = self._folder / "data" / "pg_hba.conf"
         rules.write_text(f"host all with_password 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         self.start()

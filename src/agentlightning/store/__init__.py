@@ -8,5 +8,6 @@ STORES = Registry(
         "sqlite": "agentlightning.store.sqlite:SQLiteStore",
         "postgresql": "agentlightning.store.postgres:PostgresStore",
         "postgres": "agentlightning.store.postgres:PostgresStore",
+        **dict.fromkeys(("s3", "az", "gs", "segments"), "agentlightning.store.objects:SegmentStore"),
     },
 )

@@ -154,7 +154,9 @@ class PostgresBackend:
             return self._server.attempt(work, "written")
         except StoreError as error:
             if given and is_lost(error):
-                raise StoreError(f"{error} It is not known whether these records were kept; look first.") from error
+                raise StoreError(
+                    f"{error} It is not known whether this was kept; look before writing it again."
+                ) from error
             raise
 
     def _is_kept(self, connection: Connection, position: int, rows: list[Row]) -> bool:

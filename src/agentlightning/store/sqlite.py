@@ -31,7 +31,7 @@ signalled at once."""
 
 FILE_NAME = "store.sqlite3"
 
-_INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LAST = "SELECT coalesce(max(position), 0) FROM records"
 
 
@@ -102,7 +102,7 @@ def commit(connection: sqlite3.Connection, path: Path, groups: Sequence[Sequence
     """Write the rows in one transaction. The lock is held throughout, so their positions are consecutive."""
     rows = [row for group in groups for row in group]
     with explained(path, "written"), transaction(connection):
-        connection.executemany(_INSERT, rows)
+        connection.executemany(INSERT, rows)
         position: int = connection.execute(_LAST).fetchone()[0] - len(rows)
     cursors: list[Cursor] = []
     for group in groups:

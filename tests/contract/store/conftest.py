@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import store_servers as servers
+from tests.store_servers import Place
 
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
-from tests import store_servers as servers
-from tests.store_servers import Place
 
 PLACES: dict[str, Callable[[Path], Place]] = {
     "folder": lambda folder: Place(str(folder / "runs")),
     "sqlite address": lambda folder: Place(f"sqlite:///{folder / 'runs.sqlite3'}"),
     "memory": lambda folder: Place("memory:"),
     "postgres": lambda folder: servers.postgres(),
+    "segments": lambda folder: Place(f"segments:///{folder / 'segments'}"),
+    "s3": lambda folder: servers.s3(),
+    "azure": lambda folder: servers.azure(),
 }
 
 

@@ -1,4 +1,4 @@
-"""Trajectories as a Parquet file and back, nothing lost: one row a rollout, columns to query, JSON for what is free-form.
+"""Trajectories as a Parquet file and back, nothing lost: one row a rollout, JSON for what is free-form.
 
 `steps` is a list of structs with the fields one filters by; the `json` field of each is the whole step.
 """
@@ -30,7 +30,7 @@ _STEP_TEXT = ("id", "kind", "agent", "name", "error")
 
 
 async def export_parquet(store: Store, path: str | Path, choice: Choice) -> ExportReport:
-    """Write the trajectories that fit as Parquet (zstd). MissingExtra without pyarrow; StoreError as for every export."""
+    """Write the trajectories that fit. MissingExtra without pyarrow, StoreError when the file cannot be written."""
     arrow, parquet = _pyarrow()
     path, num_rows, rows = Path(path), 0, list[dict[str, Any]]()
     schema = _schema(arrow)

@@ -1,4 +1,4 @@
-"""Pairs of a better and a worse answer to the same messages, for DPO, from rollouts of one task with unequal rewards."""
+"""Pairs of a better and a worse answer to the same messages, for DPO, from rollouts of one task."""
 
 from __future__ import annotations
 

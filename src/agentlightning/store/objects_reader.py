@@ -1,0 +1,136 @@
+"""Brings the local index up to date with the segments that others have written."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from agentlightning.errors import StoreError
+from agentlightning.store.objects_index import SegmentIndex
+from agentlightning.store.objects_place import Missing, Objects
+from agentlightning.store.objects_progress import Progress, parse_progress
+from agentlightning.store.objects_segment import DamagedSegment, Segment, SegmentId, damaged, decode, folder_of, id_of
+
+_log = logging.getLogger(__name__)
+
+NUM_THREADS = 16
+NUM_AHEAD = 8
+"""Segments of one writer that are fetched before they are needed."""
+
+BATCH_ROWS = 10_000
+"""Taken into the index at a time."""
+
+Fetched = tuple[Segment, str | None]
+"""A segment, and what is wrong with it where damaged ones are skipped."""
+
+
+class SegmentReader:
+    """Used from any thread."""
+
+    def __init__(self, objects: Objects, index: SegmentIndex) -> None:
+        self._objects = objects
+        self._index = index
+        self._lock = threading.Lock()
+        self._tickets = itertools.count(1)
+        self._last_ticket = self._last_served = 0
+        self._pool = ThreadPoolExecutor(NUM_THREADS, "store segments")
+
+    def sync(self) -> None:
+        """Take in everything that was written before this call. Callers that wait for each other share the work.
+
+        StoreError for a damaged segment, now or met earlier, unless those are skipped.
+        """
+        ticket = self._last_ticket = next(self._tickets)
+        with self._lock:
+            if self._last_served < ticket:
+                served = self._last_ticket
+                self._take_in()
+                self._last_served = served
+        if self._objects.damaged == "refuse" and (damage := self._index.damage()):
+            raise StoreError(damage[0])
+
+    def fetch(self, id: SegmentId) -> Segment:
+        """One segment from the store. DamagedSegment when it is missing or does not read."""
+        try:
+            content = self._objects.get(id.name)
+        except Missing as error:
+            raise damaged(id, self._objects.place, "it is missing") from error
+        return decode(id, content, self._objects.place)
+
+    def find_after(self, progress: Progress) -> list[tuple[int, range]]:
+        """Writers with the numbers of the segments that came after `progress`, those included that should be there."""
+        known = progress.num_writers()
+        last = self._last_numbers(progress, [*self._open_writers(progress), known])
+        if last[known] is not None:
+            top = max(int(name.rpartition("/")[2]) for name in self._objects.folders("segments"))
+            last |= self._last_numbers(progress, range(known + 1, top + 1))
+        found: list[tuple[int, range]] = []
+        for writer, number in last.items():
+            start = progress.next_number(writer) or 0
+            # Numbers are claimed one after the other, so below a writer that is there, every one was there.
+            is_gone = number is None and start == 0 and writer < max(last) and last[max(last)] is not None
+            if number is not None or is_gone:
+                found.append((writer, range(start, (number or 0) + 1)))
+        return found
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _take_in(self) -> None:
+        progress = parse_progress(self._index.newest().progress)
+        streams = [self._stream(writer, numbers) for writer, numbers in self.find_after(progress)]
+        batch: list[Fetched] = []
+        try:
+            for fetched in heapq.merge(*streams, key=lambda one: one[0].clock):
+                batch.append(fetched)
+                if sum(len(segment.rows) for segment, _ in batch) >= BATCH_ROWS:
+                    self._index.add(batch)
+                    batch = []
+        finally:
+            if batch:
+                self._index.add(batch)
+
+    def _open_writers(self, progress: Progress) -> list[int]:
+        writers = range(progress.base, progress.num_writers())
+        return [writer for writer in writers if progress.next_number(writer) is not None]
+
+    def _last_numbers(self, progress: Progress, writers: list[int] | range) -> dict[int, int | None]:
+        """The last segment of each writer that is new, None where nothing is."""
+        return dict(zip(writers, self._pool.map(lambda w: self._last_number(progress, w), writers), strict=True))
+
+    def _last_number(self, progress: Progress, writer: int) -> int | None:
+        start = progress.next_number(writer) or 0
+        after = SegmentId(writer, start - 1).name if start else ""
+        ids = [id_of(listed.name) for listed in self._objects.list(folder_of(writer), after)]
+        return max((id.number for id in ids if id), default=None)
+
+    def _stream(self, writer: int, numbers: range) -> Generator[Fetched]:
+        """A writer's segments in order. The first is asked for now, others ahead of need once that was taken."""
+        ids = (SegmentId(writer, number) for number in numbers)
+        waiting = deque(self._submit(ids, 1))
+        return self._draw(ids, waiting)
+
+    def _draw(self, ids: Iterator[SegmentId], waiting: deque[Future[Fetched]]) -> Generator[Fetched]:
+        clock = 0
+        while waiting:
+            segment, damage = waiting.popleft().result()
+            clock = max(clock, segment.clock)
+            yield segment._replace(clock=clock), damage
+            waiting.extend(self._submit(ids, NUM_AHEAD - len(waiting)))
+
+    def _submit(self, ids: Iterator[SegmentId], number: int) -> list[Future[Fetched]]:
+        return [self._pool.submit(self._fetch_or_skip, id) for id in itertools.islice(ids, number)]
+
+    def _fetch_or_skip(self, id: SegmentId) -> Fetched:
+        try:
+            return self.fetch(id), None
+        except DamagedSegment as error:
+            if self._objects.damaged == "refuse":
+                raise
+            _log.warning("skipped: %s", error)
+            return Segment(id, 0, False, []), str(error)
