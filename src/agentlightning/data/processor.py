@@ -18,7 +18,7 @@ from agentlightning.data.features import features
 from agentlightning.data.redaction import SECRET, names_secret, redact
 from agentlightning.data.trajectory import Reward, Step, Trajectory
 
-__all__ = ["clean", "clean_step", "features", "process"]
+__all__ = ["clean", "clean_step", "features", "process", "without_secrets"]
 
 _Noun = TypeVar("_Noun", Call, Reply)
 
@@ -30,18 +30,23 @@ def process(trajectory: Trajectory) -> Trajectory:
 
 
 def clean(trajectory: Trajectory) -> Trajectory:
-    """The same trajectory with only JSON in it and without secrets.
+    """The same trajectory with only JSON in it and without secrets; an output of only white space becomes None."""
+    safe = without_secrets(trajectory)
+    is_blank = isinstance(safe.output, str) and not safe.output.strip()
+    return msgspec.structs.replace(safe, output=None) if is_blank else safe
 
-    An output of nothing but white space becomes None; what JSON cannot hold becomes JSON where it has fields (pydantic,
-    dataclass, struct) and text where it has not. Keys, tokens and authorization values become `[secret]` in input,
-    output, expected, metadata, errors, reasons and steps. Token ids and logprobs of a step whose text changed are
-    dropped: they would spell the secret out.
+
+def without_secrets(trajectory: Trajectory) -> Trajectory:
+    """The same trajectory with only JSON in it and without secrets, and otherwise to the letter.
+
+    What JSON cannot hold becomes JSON where it has fields (pydantic, dataclass, struct) and text where it has not.
+    Keys, tokens and authorization values become `[secret]` in input, output, expected, metadata, errors, reasons and
+    steps. Token ids and logprobs of a step whose text changed are dropped: they would spell the secret out.
     """
-    output = _plain(trajectory.output)
     return msgspec.structs.replace(
         trajectory,
         input=_plain(trajectory.input),
-        output=None if isinstance(output, str) and not output.strip() else output,
+        output=_plain(trajectory.output),
         expected=_plain(trajectory.expected),
         metadata=_plain(trajectory.metadata),
         error=_optional_text(trajectory.error),
@@ -78,7 +83,7 @@ def _clean_noun(noun: _Noun | None) -> _Noun | None:
     if isinstance(noun, Call):
         parts = {name: _plain(getattr(noun, name)) for name in ("messages", "tools", "params")}
     else:
-        parts = {"message": _plain(noun.message)}
+        parts = {"message": _plain(noun.message), "alternatives": _plain(noun.alternatives)}
     return msgspec.structs.replace(noun, **parts)
 
 
