@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
-from benchmarks.apo.worlds import World, propose
+from benchmarks.apo.optimizer import propose
+from benchmarks.apo.worlds import World
 
 from agentlightning.algorithms.base import Decision, Epoch, Evaluation
 from agentlightning.data.call import Call, Message, Reply
@@ -63,7 +64,8 @@ class SimulatedSession:
         self.world, self.seed, self.is_cross_fitted, self.restored = world, world.seed, is_cross_fitted, restored
         self.agents = list(world.agents)
         self.sites = [
-            PromptSite(id=f"{name}.system", agent=name, kind="system", template=world.start) for name in world.agents
+            PromptSite(id=f"{name}.system", agent=name, kind="system", template=world.start_of(name))
+            for name in world.agents
         ]
         self.policy = Policy()
         self.budget = Meter(calls, world.calls_per_rollout)
@@ -147,34 +149,40 @@ class SimulatedSession:
     def act(self, policy: Policy, task: Task, draw: int) -> Trajectory:
         """One run of the agent; tests override it for agents that crash or go unjudged."""
         world, id = self.world, f"{policy.id}/{task.id}/{draw}"
-        value = world.reward(policy, self.sites, task, draw)
+        given = str(task.input)
+        said = {
+            site.agent: world.act(site.agent, policy.text_at(site), policy.demos.get(site.agent, []), given, draw)
+            for site in self.sites
+        }
+        output = "; ".join(said.values())
+        value = world.grade(given, output)
         return Trajectory(
             id=id,
             agent_id="simulated",
             task=task.id,
             input=task.input,
-            output="an answer",
+            output=output,
+            expected=task.expected,
             reward=value,
             timestamp=0.0,
             policy_id=policy.id,
             draw=draw,
-            steps=[self._step(policy, id, index, site, task) for index, site in enumerate(self.sites)],
-            rewards=[Reward(value, world.reason(policy, self.sites, task, draw))],
+            steps=[self._step(policy, id, index, name, given, text) for index, (name, text) in enumerate(said.items())],
+            rewards=[Reward(value, world.reason(given, output))],
         )
 
-    def _step(self, policy: Policy, rollout_id: str, index: int, site: PromptSite, task: Task) -> Step:
-        call = Call(agent=site.agent, model="simulated", messages=[{"role": "user", "content": str(task.input)}])
-        reply = Reply(message={"role": "assistant", "content": "an answer"}, finish_reason="stop")
-        step_id = f"{rollout_id}/{index}"
+    def _step(self, policy: Policy, rollout_id: str, index: int, agent: str, given: str, text: str) -> Step:
+        messages = [{"role": "system", "content": self.world.start_of(agent)}, {"role": "user", "content": given}]
+        call = Call(agent=agent, model="simulated", messages=messages)
         return Step(
-            id=step_id,
+            id=f"{rollout_id}/{index}",
             rollout_id=rollout_id,
             index=index,
             kind="model",
-            agent=site.agent,
+            agent=agent,
             started_at=0.0,
             call=policy.apply(call).call,
-            reply=reply,
+            reply=Reply(message={"role": "assistant", "content": text}, finish_reason="stop"),
         )
 
     def _simulated_optimizer(self, messages: list[Message], draw: int) -> Reply:

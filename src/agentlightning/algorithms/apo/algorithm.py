@@ -2,20 +2,27 @@
 
 Reflective prompt evolution in the line of ProTeGi (arXiv 2305.03495) and GEPA (arXiv 2507.19457). Unlike GEPA: wider
 reflection batches, several proposals a round, a memory of rejected ideas, acceptance by the mean difference over
-minibatch and validation together; left out, since they brought nothing in `benchmarks/apo`: Pareto parents, merging.
+minibatch and validation together, worked examples and deletions at the end. Left out, since they brought nothing in
+`benchmarks/apo`: Pareto parents, merging two candidates' lines, a bandit over operators, judging on other tasks.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
 from agentlightning.algorithms.apo import evidence
+from agentlightning.algorithms.apo.demos import DemoPool
+from agentlightning.algorithms.apo.evidence import Run
+from agentlightning.algorithms.apo.finish import MAX_DELETIONS, MAX_DEMO_TESTS, MAX_JUDGES, Finish
+from agentlightning.algorithms.apo.lines import LineLedger
 from agentlightning.algorithms.apo.progress import Progress
-from agentlightning.algorithms.apo.proposer import ProposalConfig, Proposer
+from agentlightning.algorithms.apo.proposer import Asked, ProposalConfig, Proposer
 from agentlightning.algorithms.apo.scoreboard import Comparison, pooled_mean
-from agentlightning.algorithms.apo.search import Search
+from agentlightning.algorithms.apo.search import Search, Turn
 from agentlightning.algorithms.base import AlgorithmConfig, BaseAlgorithm, Session
 from agentlightning.data.resource import Policy
 from agentlightning.errors import BudgetExhausted
@@ -30,6 +37,10 @@ class APOConfig(ProposalConfig):
     """Most proposals in one round; fewer when the budget is small."""
     rounds: int | None = Field(default=None, ge=1)
     """Most rounds; None: as many as epochs and budget allow."""
+    bootstrap_demos: int | None = Field(default=None, ge=0)
+    """Worked examples to try per agent, from its own best runs. None: 4. They need no optimiser model."""
+    delete_lines: bool = True
+    """At the end, leave out lines that the evidence does not need."""
     patience: int = Field(default=15, ge=1)
     """Rounds in a row without an accepted candidate before the search ends."""
 
@@ -45,33 +56,76 @@ class APO(BaseAlgorithm[APOConfig]):
         if reason := _reason_not_to_begin(session):
             session.log(f"apo: nothing to do, {reason}")
             return session.policy
-        config = self.config
-        search = Search(session, batch_size=config.minibatch_size, accepts=self.accepts)
-        proposer = Proposer(session, config)
-        progress = Progress(session, max_rounds=config.rounds, patience=config.patience)
+        search = Search(session, batch_size=self.config.minibatch_size, accepts=self.accepts)
         try:
-            await search.start()
-            for turn in search.turns():
-                num_candidates = await search.plan(turn, config.num_candidates)
-                if reason := progress.reason_to_stop(turn, num_candidates):
-                    session.log(f"apo: done, {reason}")
-                    break
-                runs = evidence.classify(await search.run(search.incumbent, turn.source))
-                if not any(run.is_failed for run in runs):
-                    progress.note_clean(turn, runs)
-                    continue
-                asked = await proposer.propose(search.incumbent, runs, num_candidates, turn.index)
-                verdicts = await search.validate(await search.compare(asked.candidates, turn))
-                accepted = search.promote(verdicts)
-                proposer.learn(verdicts, accepted)
-                await progress.note_round(turn, asked, verdicts, accepted, search)
+            await _Hunt(search, self.config).run()
         except BudgetExhausted as spent:
             session.log(f"apo: the budget is spent ({spent}); keeping the best policy so far")
         return search.best
 
+    def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int:
+        """Every round with all its candidates and a validation, then every test of the finish."""
+        config = self.config
+        batch = min(config.minibatch_size, num_training)
+        num_rounds = max_epochs * math.ceil(num_training / batch) if batch else 0
+        num_rounds = num_rounds if config.rounds is None else min(num_rounds, config.rounds)
+        searching = num_rounds * (batch * (1 + config.num_candidates) + num_validation)
+        num_tests = MAX_DEMO_TESTS * (config.bootstrap_demos != 0) + MAX_DELETIONS * config.delete_lines
+        return searching + num_tests * (min(MAX_JUDGES, num_training) + num_validation)
+
     def accepts(self, validation: Comparison, training: Comparison) -> bool:
         """Is the challenger the better bet? A method, so that an experiment can ask for more than a positive mean."""
         return pooled_mean(validation, training) > 0
+
+
+class _Hunt:
+    """Rounds of candidates until there is a reason to stop, then the finish."""
+
+    def __init__(self, search: Search, config: APOConfig) -> None:
+        session = search.session
+        self.search, self.config = search, config
+        self.proposer = Proposer(session, config)
+        self.demos = DemoPool(session, config.bootstrap_demos)
+        self.ledger = LineLedger(session.sites)
+        self.progress = Progress(
+            session, self.ledger, max_rounds=config.rounds, patience=config.patience, has_fallback=self.demos.count > 0
+        )
+
+    async def run(self) -> None:
+        await self.search.start()
+        index = 0
+        for turn in self.search.turns():
+            index = turn.index
+            num_candidates = await self.search.plan(turn, self.config.num_candidates)
+            if reason := self.progress.reason_to_stop(turn, num_candidates):
+                self.search.session.log(f"apo: done, {reason}")
+                break
+            await self._round(turn, num_candidates)
+        finish = Finish(self.search, self.progress, self.ledger, index + 1)
+        await finish.try_demos(self.demos)
+        if self.config.delete_lines:
+            await finish.delete_lines()
+
+    async def _round(self, turn: Turn, num_candidates: int) -> None:
+        search = self.search
+        runs = evidence.classify(await search.runs(turn, at_most=self.config.minibatch_size))
+        self.demos.add(runs)
+        if not any(run.is_failed for run in runs):
+            self.progress.note_clean(turn, runs)
+            return
+        asked = await self._candidates(turn, runs, num_candidates)
+        verdicts = await search.validate(await search.compare(asked.candidates, turn))
+        accepted = search.promote(verdicts)
+        self.proposer.learn(verdicts, accepted)
+        self.ledger.learn(verdicts, turn)
+        await self.progress.note_round(turn, asked, verdicts, accepted, search)
+
+    async def _candidates(self, turn: Turn, runs: Sequence[Run], count: int) -> Asked:
+        incumbent = self.search.incumbent
+        if not self.progress.is_model_lost:
+            return await self.proposer.propose(incumbent, runs, count, turn.index)
+        judges = {task.id for task in turn.judges}
+        return Asked(self.demos.candidates(incumbent, count, judges), 0, [])
 
 
 def _reason_not_to_begin(session: Session) -> str | None:

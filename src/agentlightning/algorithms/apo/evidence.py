@@ -56,7 +56,9 @@ def select(runs: Sequence[Run], limit: int, rng: random.Random) -> list[Run]:
     contrast: list[Run] = []
     for number in range(min(limit - len(failed), len(passed))):
         anchor = failed[number % len(failed)] if failed else passed[number]
-        nearest = max((run for run in passed if run not in contrast), key=lambda run: _likeness(run, anchor))
+        nearest = max(
+            (run for run in passed if run not in contrast), key=lambda run: likeness(run.trajectory, anchor.trajectory)
+        )
         contrast.append(nearest)
     return failed + contrast
 
@@ -113,22 +115,22 @@ def _badness(run: Run) -> float:
     return -math.inf if reward is None else reward
 
 
-def _likeness(run: Run, other: Run) -> float:
-    """Overlap (Jaccard) of tools used plus overlap of input words."""
-    return _overlap(_tools_used(run), _tools_used(other)) + _overlap(_words(run), _words(other))
+def likeness(t: Trajectory, other: Trajectory) -> float:
+    """Overlap (Jaccard) of tools used plus overlap of input words, 0 to 2."""
+    return _overlap(_tools_used(t), _tools_used(other)) + _overlap(_words(t), _words(other))
 
 
 def _overlap(a: set[str], b: set[str]) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-def _words(run: Run) -> set[str]:
-    return set(_WORD.findall(str(run.trajectory.input).lower()))
+def _words(t: Trajectory) -> set[str]:
+    return set(_WORD.findall(str(t.input).lower()))
 
 
-def _tools_used(run: Run) -> set[str]:
-    names = {str(step.name) for step in run.trajectory.steps if step.kind == "tool"}
-    for step in run.trajectory.model_steps:
+def _tools_used(t: Trajectory) -> set[str]:
+    names = {str(step.name) for step in t.steps if step.kind == "tool"}
+    for step in t.model_steps:
         if step.reply is not None:
             names |= {name for _, name, _ in tool_calls(step.reply.message)}
     return names

@@ -6,20 +6,27 @@ import math
 from collections.abc import Sequence
 
 from agentlightning.algorithms.apo.evidence import Run
+from agentlightning.algorithms.apo.lines import LineLedger
 from agentlightning.algorithms.apo.proposer import Asked
 from agentlightning.algorithms.apo.search import Search, Turn, Verdict
 from agentlightning.algorithms.base import Session
 
 _MAX_SILENT_ROUNDS = 2
+_MAX_FALLBACK_ROUNDS = 5
+"""Rounds in a row without an accepted candidate, those in which the model was silent included."""
 
 
 class Progress:
     """Counts what a search may not do forever, and tells what it did."""
 
-    def __init__(self, session: Session, *, max_rounds: int | None, patience: int) -> None:
-        self.session = session
+    def __init__(
+        self, session: Session, ledger: LineLedger, *, max_rounds: int | None, patience: int, has_fallback: bool
+    ) -> None:
+        self.session, self.ledger = session, ledger
         self._max_rounds = math.inf if max_rounds is None else max_rounds
         self._patience = patience
+        self._has_fallback = has_fallback
+        """Candidates can be made without the optimiser model."""
         self._num_stale = 0
         """Rounds in a row without an accepted candidate."""
         self._num_silent = 0
@@ -28,15 +35,25 @@ class Progress:
         """Tasks in a row on which the incumbent left nothing to mend."""
         self._last_failure = ""
 
+    @property
+    def is_model_lost(self) -> bool:
+        """The optimiser model gave no answer in two rounds in a row: it is not asked again."""
+        return self._num_silent >= _MAX_SILENT_ROUNDS
+
+    @property
+    def is_clean(self) -> bool:
+        """A whole pass over the training tasks left nothing to mend."""
+        return self._num_clean >= len(self.session.training_tasks)
+
     def reason_to_stop(self, turn: Turn, num_candidates: int) -> str | None:
         """Why the round must not begin, or None."""
         if turn.index >= self._max_rounds:
             return f"all {turn.index} rounds are done"
-        if self._num_clean >= len(self.session.training_tasks):
+        if self.is_clean:
             return "there is nothing to learn from: one pass over the training tasks showed no failed run"
         if self._num_stale >= self._patience:
             return f"no candidate was accepted in {self._num_stale} rounds"
-        if self._num_silent >= _MAX_SILENT_ROUNDS:
+        if self.is_model_lost and (not self._has_fallback or self._num_stale >= _MAX_FALLBACK_ROUNDS):
             return f"the optimiser model failed in {self._num_silent} rounds in a row ({self._last_failure})"
         if not num_candidates:
             return f"{self.session.budget.calls_left:.0f} calls left are too few for another round"
@@ -54,11 +71,17 @@ class Progress:
         """Put the round's decisions and its line on record."""
         self._num_clean = 0
         self._num_stale = 0 if accepted else self._num_stale + 1
-        self._num_silent = self._num_silent + 1 if asked.failures and not asked.num_answered else 0
-        self._last_failure = asked.failures[-1] if asked.failures else ""
+        if not self.is_model_lost:
+            self._note_answers(asked)
         for verdict in verdicts:
             await self._decide(verdict, turn, is_accepted=verdict is accepted)
         self._log(turn, asked, accepted, search)
+
+    def _note_answers(self, asked: Asked) -> None:
+        self._num_silent = self._num_silent + 1 if asked.failures and not asked.num_answered else 0
+        self._last_failure = asked.failures[-1] if asked.failures else self._last_failure
+        if self.is_model_lost and self._has_fallback:
+            self.session.log(f"apo: the optimiser model does not answer ({self._last_failure}); trying worked examples")
 
     async def _decide(self, verdict: Verdict, turn: Turn, *, is_accepted: bool) -> None:
         candidate = verdict.candidate
@@ -71,7 +94,9 @@ class Progress:
             parent=candidate.parent,
             reason=reason,
             idea=candidate.idea,
-            site=candidate.site.id,
+            site=candidate.site.id if candidate.site else None,
+            operator=candidate.operator,
+            lines=self.ledger.changes(candidate),
             gain=verdict.gain,
             round=turn.index,
         )

@@ -28,8 +28,8 @@ class ProposalConfig(AlgorithmConfig):
 
     max_prompt_length: int | None = Field(default=None, ge=1)
     """Characters an instruction may have. None: 2000, or the agent's own text and a quarter where that is more."""
-    max_runs_shown: int = Field(default=8, ge=1)
-    """Runs shown in one request. Wider than usual: with three, the rule behind the failures is hard to see."""
+    max_runs_shown: int = Field(default=16, ge=1)
+    """Runs shown in one request, earlier ones included. With three, the rule behind the failures is hard to see."""
     show_expected: bool = True
     """Show the tasks' expected answers next to what the agent gave."""
     temperature: float | None = 1.0
@@ -83,9 +83,9 @@ class Proposer:
         """What was measured goes into later requests: not to repeat what did not help."""
         self._is_stuck = accepted is None
         for verdict in verdicts:
-            if verdict.gain <= 0 and verdict is not accepted:
-                line = f"{verdict.candidate.idea} ({verdict.effect})"
-                self._rejected.setdefault(verdict.candidate.site.id, []).append(line)
+            site = verdict.candidate.site
+            if verdict.gain <= 0 and verdict is not accepted and site is not None:
+                self._rejected.setdefault(site.id, []).append(f"{verdict.candidate.idea} ({verdict.effect})")
 
     async def propose(self, parent: Policy, runs: Sequence[Run], count: int, round_index: int) -> Asked:
         """Up to `count` candidates drawn from `runs` of `parent`. Refused ones are put on record here."""
@@ -164,7 +164,7 @@ class Proposer:
             problems.append("the same text was proposed twice in this round")
         if not problems:
             self._tried.add(policy.id)
-            return Candidate(policy, question.parent, question.site, proposal.idea)
+            return Candidate(policy, question.parent, proposal.idea, question.site)
         await self.session.decide(
             policy,
             "refused",

@@ -26,12 +26,15 @@ _MIN_ROUNDS = 8
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A policy that differs from its parent by one idea at one site."""
+    """A policy that differs from its parent by one idea."""
 
     policy: Policy
     parent: Policy
-    site: PromptSite
     idea: str
+    site: PromptSite | None = None
+    """Where, if at one site only."""
+    operator: str = "reflect"
+    """What made it: reflect, merge, demos, delete."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -74,6 +77,7 @@ class Search:
         self.session = session
         self.incumbent = self.best = session.policy
         self.board = Scoreboard()
+        self._groups: dict[str, dict[str, Group]] = {}
         self.is_cross_fitted = session.is_cross_fitted
         self._accepts = accepts
         num_tasks = len(session.training_tasks)
@@ -90,7 +94,11 @@ class Search:
             await self._evaluate(self.incumbent)
 
     def turns(self) -> Iterator[Turn]:
-        """Minibatches of equal size over all epochs."""
+        """Minibatches of equal size over all epochs.
+
+        A candidate is judged on the very tasks its idea came from. Judging it on others was measured to be worse: rare
+        causes then seldom show, and validation corrects the flattery.
+        """
         index = 0
         for epoch in self.session.epochs():
             for batch in epoch.batches(self._batch_size):
@@ -115,11 +123,30 @@ class Search:
             await self.session.checkpoint({"num_candidates": self._plans})
         return planned
 
+    def can_afford(self, turn: Turn) -> bool:
+        """Whether one more candidate could be carried through to its validation, asking no model."""
+        fresh = [task for task in turn.judges if not self.board.has_run(self.incumbent, task.id)]
+        validation = 0 if self.is_cross_fitted else len(self.session.validation_tasks)
+        num_rollouts = (len(fresh) + len(turn.judges)) * self._draws + validation
+        return self.session.budget.calls_left >= num_rollouts * self.session.budget.calls_per_rollout
+
     async def run(self, policy: Policy, tasks: list[Task]) -> list[Group]:
         """Rollouts of training tasks, put on the scoreboard."""
         groups = await self.session.rollout(tasks, policy=policy, n=self._draws)
         self.board.add(policy, groups)
+        self._groups.setdefault(policy.id, {}).update({group.task_id: group for group in groups})
         return groups
+
+    async def runs(self, turn: Turn, *, at_most: int) -> list[Group]:
+        """The incumbent on the round's tasks, and what it was run on before: free evidence, newest first.
+
+        None of the latter where an idea must not be drawn from the tasks that will judge it.
+        """
+        groups = await self.run(self.incumbent, turn.source)
+        now = {group.task_id for group in groups}
+        known = reversed(self._groups[self.incumbent.id].items())
+        earlier = [] if self.is_cross_fitted else [group for id, group in known if id not in now]
+        return [*groups, *earlier[:at_most]]
 
     async def compare(self, candidates: Sequence[Candidate], turn: Turn) -> list[Verdict]:
         """Every candidate against the incumbent on the same tasks, best first."""
@@ -171,8 +198,16 @@ class Search:
         return rng.sample(others, min(len(others), self._max_judges))
 
     def _is_shorter(self, policy: Policy, other: Policy) -> bool:
-        mine, theirs = (sum(len(p.text_at(site)) for site in self.session.sites) for p in (policy, other))
-        return mine < theirs
+        return self._length(policy) < self._length(other)
+
+    def _length(self, policy: Policy) -> int:
+        """Characters of all instructions and worked examples."""
+        demos = [demo for shown in policy.demos.values() for demo in shown]
+        texts = [
+            *map(policy.text_at, self.session.sites),
+            *(part for demo in demos for part in (demo.input, demo.output)),
+        ]
+        return sum(map(len, texts))
 
 
 def _even(num_tasks: int, largest: int) -> int:
