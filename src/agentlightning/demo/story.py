@@ -98,7 +98,7 @@ def _model(console: Console, *, simulated: bool, local: str | None, model: str |
                 os.environ["DEMO_MODEL"] = "simulated-llm"
                 console.print(
                     "Model: a [bold]simulated LLM[/bold] inside this package, served on loopback. No key, no network.\n"
-                    "It follows the instructions it is sent by simple rules; your own model will do better."
+                    "It follows the instructions it is sent by simple rules; its gains are no measure of yours."
                 )
                 yield {}
     finally:

@@ -172,7 +172,8 @@ def model_error(trajectory: Trajectory, times: int) -> ModelError:
         remedy = "Is this an endpoint of the API the agent's SDK speaks?"
     else:
         remedy = "The provider has a problem; what was done so far is kept, resume later."
-    return ModelError(f"the agent's model calls to {where} failed {times} times in a row: {step.error}. {remedy}")
+    said = (step.error or "no answer").rstrip(". ")
+    return ModelError(f"the agent's model calls to {where} failed {times} times in a row: {said}. {remedy}")
 
 
 def agent_error(trajectories: Sequence[Trajectory]) -> AgentError | None:
