@@ -1,34 +1,26 @@
-"""What the store knows, from the command line: runs, trajectories, JSONL in and out."""
+"""What the store knows, from the command line: runs and trajectories."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from agentlightning.cli.store_option import STORE, with_store
 from agentlightning.data.trajectory import Step, Trajectory
 from agentlightning.errors import DataError
-from agentlightning.store.archive import export_jsonl, import_jsonl
 from agentlightning.store.base import Store
-from agentlightning.store.open import open_store
 from agentlightning.store.trajectories import read_trajectories
-
-T = TypeVar("T")
-_STORE = click.option(
-    "--store", "-s", default="./trajectory_data", show_default=True, help="Folder or address of the store."
-)
 
 
 @click.command()
-@_STORE
+@STORE
 def ls(store: str) -> None:
     """List the runs of a store, newest last."""
-    runs = _with_store(store, _runs)
+    runs = with_store(store, _runs)
     table = Table("run", "agent", "started", "status", "verdict", "before", "after", "calls")
     for run_id, body in runs.items():
         result = body.get("result") or {}
@@ -43,10 +35,10 @@ def ls(store: str) -> None:
 
 @click.command()
 @click.argument("id")
-@_STORE
+@STORE
 def show(id: str, store: str) -> None:
     """Show a run (its rollouts), or one rollout step by step."""
-    trajectories = _with_store(store, lambda opened: _find(opened, id))
+    trajectories = with_store(store, lambda opened: _find(opened, id))
     if not trajectories:
         raise DataError(f"there is no run and no rollout {id!r} in {store}. `agentlightning ls` lists the runs.")
     console = Console()
@@ -58,36 +50,6 @@ def show(id: str, store: str) -> None:
         reward = "" if t.reward is None else f"{t.reward:.2f}"
         table.add_row(t.id, t.stage, t.split, t.policy_id, t.task, t.status, reward, (t.reason or t.error or "")[:60])
     console.print(table)
-
-
-@click.command()
-@click.argument("path", type=click.Path(dir_okay=False))
-@click.option("--run", help="Only this run.")
-@_STORE
-def export(path: str, run: str | None, store: str) -> None:
-    """Write trajectories as JSONL, one standard record a line, nothing lost."""
-    count = _with_store(store, lambda opened: export_jsonl(opened, path, {"run": run} if run else None))
-    click.echo(f"{count} trajectories written to {path}")
-
-
-@click.command("import")
-@click.argument("path", type=click.Path(exists=True, dir_okay=False))
-@_STORE
-def import_(path: str, store: str) -> None:
-    """Read trajectories from JSONL into a store; those it has already are skipped."""
-    report = _with_store(store, lambda opened: import_jsonl(opened, path))
-    click.echo(f"{report.num_imported} trajectories imported, {report.num_skipped_known} were there already")
-
-
-def _with_store(address: str, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        store = open_store(address)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 async def _runs(store: Store) -> dict[str, dict[str, Any]]:
