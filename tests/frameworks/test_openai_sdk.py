@@ -135,6 +135,13 @@ def test_raw_response_async(server: FakeOpenAI) -> None:
     assert [text_of(step) for step in recorder.steps()] == ["one two three"] * 2
 
 
+def test_a_compressed_stream_nobody_edits_is_whole(client: Any, server: FakeOpenAI) -> None:
+    server.gzip = True
+    with rollout() as recorder:
+        list(client.chat.completions.create(**asked(stream=True, stream_options={"include_usage": True})))
+    assert text_of(only_step(recorder)) == "one two three" and not only_step(recorder).is_partial
+
+
 def test_compressed(client: Any, server: FakeOpenAI) -> None:
     server.gzip = True
     with rollout() as recorder:

@@ -6,9 +6,13 @@ import gzip
 import json
 from typing import Any
 
+import httpx
+import httpx2
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.interception.rollout import rollout
 from tests.interception.test_chat import SHAPES
 from tests.servers import chunks_of, completion_of
 
@@ -72,6 +76,22 @@ def test_deep_nesting_is_an_error_of_the_step() -> None:
         told.complete(content)
         step = told.to_step("r-1", "r-1.0")
         assert step.error and msgspec.json.encode(step)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_compression_that_cannot_be_undone_is_an_error_of_the_step(library: Any) -> None:
+    headers = {"content-encoding": "gzip"}
+    transport = library.MockTransport(
+        lambda _: library.Response(200, headers=headers, stream=library.ByteStream(b"xx"))
+    )
+    with (
+        rollout() as recorder,
+        library.Client(transport=transport) as client,
+        client.stream("POST", "http://h/v1/chat/completions", content=REQUEST) as response,
+    ):
+        assert b"".join(response.iter_raw()) == b"xx"
+    [step] = recorder.steps()
+    assert step.error is not None and "(gzip) cannot be undone" in step.error and step.call is not None
 
 
 def test_an_error_event_in_a_stream_is_the_steps_error() -> None:

@@ -36,8 +36,7 @@ def seen_endpoint(exchange: Exchange) -> SeenEndpoint | None:
     if exchange.status is None or exchange.status >= 400:
         return None
     try:
-        path = urlsplit(str(exchange.url)).path
-        call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent, path)
+        call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent, exchange.path)
     except DataError:
         return None
     if not call.model:

@@ -14,12 +14,25 @@ from agentlightning.interception.dialects.base import Dialect
 from agentlightning.interception.reading import read_step
 from agentlightning.interception.sse import UsageFilter
 
-_TAIL_CHUNKS = 32
-"""How many of the last chunks are searched for the stream's end: more than its bytes, were they to come one by one."""
-
 
 class Exchange:
     """Bytes out, bytes back. Written by the thread that calls the model, read by any."""
+
+    path: str = ""
+    """The URL's path, which may name the model."""
+    policy_id: str | None = None
+    steered: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    latency_seconds: float | None = None
+    status: int | None = None
+    error: str | None = None
+    is_stream: bool = False
+    is_partial: bool = True
+    """The body was not read to its last byte."""
+    decompress: Callable[[bytes], bytes] | None = None
+    """What makes the collected bytes readable, when they are still compressed; DataError when it cannot."""
+    _body_without_usage: bytes | None = None
+    _usage_filter: UsageFilter | None = None
 
     def __init__(
         self,
@@ -43,20 +56,8 @@ class Exchange:
         """What is really sent; differs from `original_body` when steered or when usage was asked for."""
         self.is_recorded = is_recorded
         """False: only the request is of interest (it was steered), so nobody need look at the response."""
-        self.policy_id: str | None = None
-        self.steered: tuple[str, ...] = ()
-        self.missed: tuple[str, ...] = ()
         self.started_at = time.time()
-        self.latency_seconds: float | None = None
-        self.status: int | None = None
-        self.error: str | None = None
-        self.is_stream = False
-        self.is_partial = True
         self.chunks: list[bytes] = []
-        self.decompress: Callable[[bytes], bytes] | None = None
-        """What makes the collected bytes readable, when they are still compressed."""
-        self._body_without_usage: bytes | None = None
-        self._usage_filter: UsageFilter | None = None
         self._t0 = time.perf_counter()
         self._on_end = on_end
         self._ending = iter((True,))  # whoever draws from it ends the exchange; drawing is atomic
@@ -100,7 +101,7 @@ class Exchange:
     def end(self, *, is_partial: bool = False) -> bytes:
         """The body is over, or (partial) nobody will read its rest. Gives back what `feed` still held."""
         if next(self._ending, False):
-            self.is_partial = is_partial and not self._has_stream_ended()
+            self.is_partial = is_partial
             self.latency_seconds = time.perf_counter() - self._t0
             if self._on_end is not None:
                 self._on_end(self)
@@ -122,10 +123,6 @@ class Exchange:
     def to_step(self, rollout_id: str, step_id: str) -> Step:
         """The exchange as a record, finished or not. Never raises: what cannot be read becomes its error."""
         return read_step(self, rollout_id, step_id)
-
-    def _has_stream_ended(self) -> bool:
-        """SDKs stop reading at the last event, not at the last byte."""
-        return self.is_stream and self.dialect.stream_end.search(b"".join(self.chunks[-_TAIL_CHUNKS:])) is not None
 
 
 def _status_of(error: BaseException) -> int | None:

@@ -26,7 +26,7 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
     """The step of an exchange, as far as it has come."""
     url = str(exchange.url)
     call, refused = _call(exchange)
-    reply, failed = _answer(exchange)
+    reply, failed, is_whole = _answer(exchange)
     call, reply, error = _without_secrets(call, reply, failed or refused, credentials(exchange.headers, url))
     return Step(
         id=step_id,
@@ -41,7 +41,7 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
         error=error,
         status=exchange.status,
         retry=_retry_count(exchange.headers),
-        is_partial=exchange.is_partial,
+        is_partial=exchange.is_partial and not is_whole,
         dialect=exchange.dialect.name,
         endpoint=_without_query(url),
         policy_id=exchange.policy_id,
@@ -55,38 +55,44 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
 
 def _call(exchange: Exchange) -> tuple[Call | None, str | None]:
     try:
-        path = urlsplit(str(exchange.url)).path
-        return exchange.dialect.call(decode_object(exchange.body), exchange.agent, path), None
+        return exchange.dialect.call(decode_object(exchange.body), exchange.agent, exchange.path), None
     except DataError as error:
         return None, f"the request cannot be read as {exchange.dialect.name}: {error}"
 
 
-def _answer(exchange: Exchange) -> tuple[Reply | None, str | None]:
-    """What was answered and what went wrong; both, when a stream broke in its middle."""
+def _answer(exchange: Exchange) -> tuple[Reply | None, str | None, bool]:
+    """What was answered, what went wrong (both, when a stream broke in its middle), and whether it came to its end."""
     if exchange.status is None:
-        return None, exchange.error or "no answer: the call was still open when the rollout ended"
+        return None, exchange.error or "no answer: the call was still open when the rollout ended", False
     try:
         content = _content(exchange)
         if exchange.status >= 400:
-            return None, exchange.error or _refusal(exchange.status, content)
-        reply, problem = _reply(exchange, content)
-        return reply, exchange.error or problem
+            return None, exchange.error or _refusal(exchange.status, content), False
+        if exchange.is_stream or content.startswith(exchange.dialect.stream_starts):
+            # SDKs stop reading at the last event, not at the last byte
+            is_whole = exchange.dialect.stream_end.search(content) is not None
+            reply, problem = _streamed_reply(exchange, content)
+            return reply, exchange.error or problem, is_whole
+        reply, problem = _plain_reply(exchange, content)
+        return reply, exchange.error or problem, False
     except (DataError, zlib.error) as unreadable:
-        return None, exchange.error or f"the answer cannot be read as {exchange.dialect.name}: {unreadable}"
+        problem = f"the answer cannot be read as {exchange.dialect.name}: {unreadable}"
+        return None, exchange.error or problem, False
 
 
-def _reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:
-    dialect = exchange.dialect
-    if not exchange.is_stream and not content.startswith(dialect.stream_starts):
-        if exchange.is_partial:
-            return None, f"the answer was not read to its end (it has {len(content)} bytes)"
-        body = decode_object(content)
-        return dialect.reply(body), dialect.failure(body)
-    found = list(dialect.events(content))
-    if not found:
+def _plain_reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:
+    if exchange.is_partial:
+        return None, f"the answer was not read to its end (it has {len(content)} bytes)"
+    body = decode_object(content)
+    return exchange.dialect.reply(body), exchange.dialect.failure(body)
+
+
+def _streamed_reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:
+    events = list(exchange.dialect.events(content))
+    if not events:
         return None, None if exchange.is_partial else "the stream ended without an event"
-    problem = next(filter(None, map(dialect.failure, found)), None)
-    return dialect.assemble(found), problem
+    problem = next(filter(None, map(exchange.dialect.failure, events)), None)
+    return exchange.dialect.assemble(events), problem
 
 
 def _content(exchange: Exchange) -> bytes:

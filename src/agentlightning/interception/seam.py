@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -42,7 +41,7 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
     scope.admit()
     opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
     exchange = opened(agent=current_agent() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
-    exchange.policy_id = scope.policy.id
+    exchange.path, exchange.policy_id = path, scope.policy.id
     try:
         _prepare(exchange, scope)
     except BaseException as error:
@@ -97,7 +96,7 @@ def _prepare(exchange: Exchange, scope: Scope) -> None:
 
 def _steer(exchange: Exchange, scope: Scope) -> None:
     body = decode_object(exchange.body)
-    before = exchange.dialect.call(body, exchange.agent, urlsplit(str(exchange.url)).path)
+    before = exchange.dialect.call(body, exchange.agent, exchange.path)
     if scope.predict is not None:
         after = scope.predict(before, scope.policy)
     else:
@@ -115,7 +114,9 @@ def _rewritten(content: bytes, body: Body, changed: Body) -> bytes:
     if not edits and not gone:
         return content
     fields: dict[str, Any] = _decode_fields(content) | edits
-    return msgspec.json.encode({key: value for key, value in fields.items() if key not in gone})
+    for key in gone:
+        del fields[key]
+    return msgspec.json.encode(fields)
 
 
 def _count_miss(scope: Scope, site_id: str) -> None:

@@ -19,6 +19,7 @@ class UsageFilter:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._may_hold_usage = dialect.may_hold_usage
         self._pending = b""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -37,7 +38,7 @@ class UsageFilter:
         return self._without_usage(rest)
 
     def _without_usage(self, data: bytes) -> bytes:
-        if not self._dialect.may_hold_usage(data):
+        if not self._may_hold_usage(data):
             return data
         return b"".join(event for event in _EVENT.findall(data) if not self._is_usage(event))
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial, wraps
 from typing import Any
 
+from agentlightning.errors import DataError
 from agentlightning.interception.exchange import Exchange
 from agentlightning.interception.seam import begin, deliver, deliver_async, is_watched
 
@@ -154,4 +155,7 @@ def _opened(library: Any, response: Any, exchange: Exchange) -> Any:
 
 
 def _decompressed(library: Any, headers: dict[str, str], content: bytes) -> bytes:
-    return library.Response(200, headers=headers, content=content).content
+    try:
+        return library.Response(200, headers=headers, content=content).content
+    except library.DecodingError as error:
+        raise DataError(f"its compression ({headers['content-encoding']}) cannot be undone: {error}") from error
