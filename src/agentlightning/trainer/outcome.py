@@ -49,7 +49,9 @@ def conclude(measured: Measured, policies: Mapping[str, Policy]) -> dict[str, An
 
 
 def _rewards(groups: Sequence[Group]) -> dict[str, list[float | None]]:
-    return {group.task_id: [trajectory.reward for trajectory in group.trajectories] for group in groups}
+    """Task id → rewards. Rollouts we stopped say nothing, and a task with no other is not compared."""
+    ended = {group.task_id: [t.reward for t in group.trajectories if t.status != "stopped"] for group in groups}
+    return {task_id: rewards for task_id, rewards in ended.items() if rewards}
 
 
 def _mean(groups: Sequence[Group]) -> float | None:

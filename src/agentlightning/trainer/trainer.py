@@ -20,6 +20,7 @@ from agentlightning.errors import AgentError, ConfigError, near_miss
 from agentlightning.store.archive import export_jsonl
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
+from agentlightning.store.whole_file import draft
 from agentlightning.trainer.bench import Bench
 from agentlightning.trainer.callbacks import Callback, Callbacks
 from agentlightning.trainer.config import Config, config_from, load_config
@@ -180,7 +181,9 @@ class Trainer:
     async def _write(self, result: TrainingResult, store: Store) -> None:
         folder = Path(result.output_dir)
         save_policy(result.policy, folder, result=result, predict=self._predict_path())
-        (folder / "result.json").write_bytes(result.to_json())
+        with draft(folder) as file:
+            file.file.write(result.to_json())
+            file.publish(folder / "result.json")
         write_report(result, folder / "report.html")
         await export_jsonl(store, folder / "trajectories.jsonl", {"run": result.run_id})
 
