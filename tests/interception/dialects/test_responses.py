@@ -115,7 +115,8 @@ def test_editing_what_the_model_said_leaves_its_reasoning_and_calls() -> None:
     before = RESPONSES.call(body, "a")
     after = msgspec.structs.replace(before, messages=[{**before.messages[0], "content": "Well"}])
     new = RESPONSES.rewrite(body, before, after)["input"]
-    assert new == [items[0], {"role": "assistant", "content": "Well"}, items[2]]
+    said = {"type": "output_text", "text": "Well", "annotations": []}
+    assert new == [items[0], items[1] | {"content": [said]}, items[2]]
 
 
 def test_files_and_images_by_reference_pass_and_read_as_parts() -> None:

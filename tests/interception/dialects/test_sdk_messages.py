@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
 import pytest
 from tests.interception.dialects.serving import ARGUMENTS, CALLED, CUT, DECLINED, JSON, SAID, TEXT, THOUGHT, answering
 from tests.interception.dialects.test_sdk_chat import Weather
 
 from agentlightning.data.call import Reply
 from agentlightning.interception.dialects.messages import Messages
-
-anthropic = pytest.importorskip("anthropic", reason="Anthropic's SDK is not installed")
 
 ASK: Any = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Weather?"}]}
 TOOLS: Any = [{"name": "weather", "input_schema": {"type": "object"}}]

@@ -96,7 +96,7 @@ def edited(run: Run, before: Message, after: Message) -> Run:
         return [{**item, field: _edited_content(item.get(field), before, after)}]
     fresh: dict[str, Run] = {}
     if any(before.get(field) != after.get(field) for field in ("content", "refusal")):
-        fresh["content"] = text_items(after)
+        fresh["content"] = [_in_place_of(run, entry) for entry in text_items(after)]
     if before.get("reasoning_content") != after.get("reasoning_content"):
         fresh["reasoning"] = []
     if before.get("tool_calls") != after.get("tool_calls"):
@@ -156,6 +156,16 @@ def _is_item(part: Any) -> bool:
 def _field(item: Body) -> str:
     kind = as_text(item.get("type"))
     return "tool_calls" if kind in _CALLS else "reasoning" if kind == "reasoning" else "content"
+
+
+def _in_place_of(run: Run, item: Body) -> Body:
+    """A new message item under the id of the old one: the provider holds it against the reasoning before it."""
+    old = next((entry for entry in run if _is_message(entry)), None)
+    if old is None or not _is_message(item):
+        return item
+    if isinstance(old.get("content"), list) and isinstance(item["content"], str):
+        item = item | {"content": [{"type": "output_text", "text": item["content"], "annotations": []}]}
+    return old | item
 
 
 def _call_of(item: Body) -> Body:

@@ -65,7 +65,7 @@ def required_objects(body: Body, field: str, what: str) -> list[Body]:
 
 
 def arguments_text(arguments: Any) -> str:
-    """Tool arguments as the JSON text that messages keep; a text is kept, though compact where it is JSON's object."""
+    """Tool arguments as the text that messages keep: an object as compact JSON, text that is none as it is."""
     if isinstance(arguments, str):
         try:
             arguments = decode_object(arguments)
