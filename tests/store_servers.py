@@ -18,11 +18,13 @@ import hmac
 import importlib.util
 import os
 import pwd
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -111,8 +113,8 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "stop", "-w", "-D", f"{self._folder}/data", "-m", mode)
 
-    def url(self, user: str = "postgres") -> str:
-        return f"postgresql://{user}@127.0.0.1:{self.port}/postgres"
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     @property
     def socket_url(self) -> str:
@@ -149,8 +151,23 @@ def postgres() -> Place:
     """An empty schema."""
     if importlib.util.find_spec("psycopg") is None:
         unavailable("the psycopg package is not installed")
-    url = os.environ.get("AGENTLIGHTNING_TEST_POSTGRES") or own_cluster().url()
+    if url := os.environ.get("AGENTLIGHTNING_TEST_POSTGRES"):
+        place = empty_schema(url)
+        atexit.register(_drop_schema, url, place.address.rpartition("=")[2])
+        return place
+    return empty_schema(own_cluster().url())
+
+
+def empty_schema(url: str) -> Place:
+    """A schema on a server that no other test has."""
     return Place(f"{url}{'&' if '?' in url else '?'}schema=test_{uuid.uuid4().hex[:12]}")
+
+
+def _drop_schema(url: str, schema: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
 
 
 # ── S3 ──
@@ -213,3 +230,76 @@ def sas(permissions: str, lifetime: datetime.timedelta) -> str:
         f"sv={version}&ss={services}&srt={resources}&sp={permissions}&se={quote(end)}&spr={quote(protocol)}"
         f"&sig={quote(signature, safe='')}"
     )
+
+
+# ── a network that fails ──
+
+
+class Wire:
+    """A TCP connection to a server that can be cut: `with Wire(port) as wire` listens on `wire.port`."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._cuts: list[tuple[bytes, bool]] = []
+        self._ends: set[socket.socket] = set()
+        self.num_cut = 0
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def cut(self, word: bytes, *, is_delivered: bool) -> None:
+        """Cut the next connection in which a client says `word`: once the server has answered, or before it hears."""
+        self._cuts.append((word, is_delivered))
+
+    def cut_all(self) -> None:
+        """Cut every connection there is now."""
+        for end in list(self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self.cut_all()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                thread = threading.Thread(target=self._carry, args=[client, server], daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        self._ends |= {client, server}
+        with client, server, contextlib.suppress(OSError):
+            is_open = True
+            while is_open:
+                for end in select.select([client, server], [], [])[0]:
+                    data = end.recv(65536)
+                    is_open = bool(data) and self._pass_on(data, end is client, client, server)
+                    if not is_open:
+                        break
+        self._ends -= {client, server}
+
+    def _pass_on(self, data: bytes, is_from_client: bool, client: socket.socket, server: socket.socket) -> bool:
+        if not is_from_client:
+            client.sendall(data)
+            return True
+        found = next((cut for cut in self._cuts if cut[0] in data), None)
+        if found is None:
+            server.sendall(data)
+            return True
+        self._cuts.remove(found)
+        self.num_cut += 1
+        if found[1]:
+            server.sendall(data)
+            server.recv(1)
+        return False

@@ -98,8 +98,9 @@ def _check_server(connection: Connection, shown: str) -> None:
 def _format(connection: Connection, server: Server) -> int | None:
     """The format that is there, None when there is no store."""
     schema = server.address.schema
-    found = connection.execute("SELECT to_regclass(%s)", [f"{schema}.store"]).fetchone()
-    if found is None or found[0] is None:
+    # Not to_regclass: within a transaction it may answer from a cache that misses what another has just made.
+    is_there = "SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'store'"
+    if connection.execute(is_there, [schema]).fetchone() is None:
         return None
     row = connection.execute(f"SELECT max(format) FROM {schema}.store".encode()).fetchone()
     present: int = row[0] if row and row[0] is not None else 0
