@@ -21,6 +21,8 @@ from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget
 
 OwnRole = Literal["optimizer", "judge"]
+_SAME_ADDRESS = ("chat", "responses")
+"""Dialects whose base URL serves chat completions too, which is what our own calls speak."""
 
 
 class OwnModels:
@@ -44,7 +46,7 @@ class OwnModels:
         """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
         if role in self._endpoints:
             return self._endpoints[role]
-        if self.seen is not None and self.seen.dialect == "chat":
+        if self.seen is not None and self.seen.dialect in _SAME_ADDRESS:
             return Endpoint(
                 model=self.seen.model, base_url=self.seen.base_url, headers=self.seen.headers, query=self.seen.query
             )
