@@ -3,12 +3,14 @@
     python docs/check.py                     # every page, about a minute
     python docs/check.py docs/rewards.md     # some pages
 
-Each page is one process in a temporary folder that holds a `tickets.jsonl`, with the OPENAI_… variables pointing at the
-simulated model. Its blocks share their names, in order:
+Each page is one process in a temporary folder that holds a `tickets.jsonl` (the demo's 124 tickets for README, whose
+printed results are checked, fewer elsewhere), with the OPENAI_… variables pointing at the simulated model. Its blocks
+share their names, in order:
 
 * ```python runs. One whose first line names a file (`# my_agent.py`) is also written there, for later blocks.
 * ```yaml that starts with `# al_config.yaml` is written to that file and read as a configuration.
 * ```console runs its `$ agentlightning …` lines, which must exit 0.
+* ```text that says "Improved from … to …" must say what the page's own run printed.
 
 A block is left out only by `<!-- not run: reason -->` on the line before it. Links to files must lead somewhere.
 """
@@ -35,6 +37,7 @@ from agentlightning.trainer.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_SECONDS = 120
+FEW = 40
 _CONFIG = "al_config.yaml"
 _DONE = "every block ran"
 _FENCE = re.compile(r"^```(\w*)\s*$")
@@ -56,6 +59,12 @@ class Block(NamedTuple):
         """What a console block tells the reader to type of ours."""
         lines = self.code.split("\n") if self.language == "console" else []
         return [line[2:] for line in lines if line.startswith("$ agentlightning")]
+
+    @property
+    def claims(self) -> list[str]:
+        """The verdicts a printed result shows."""
+        lines = self.code.split("\n") if self.language == "text" and not self.is_exempt else []
+        return [line for line in lines if line.startswith("Improved from")]
 
     @property
     def is_runnable(self) -> bool:
@@ -153,15 +162,16 @@ def check(page: Path, base_url: str) -> Outcome:
     """Run one page in a process and a folder of its own."""
     started = time.monotonic()
     try:
-        num_blocks = len(runnable(page))
+        blocks = read_blocks(page.read_text(encoding="utf-8"))
     except ValueError as error:
         return Outcome(page, f"    {error}")
+    num_blocks = sum(block.is_runnable for block in blocks)
     if missing := list(broken_links(page)):
         return Outcome(page, f"    links to files that are not there: {', '.join(missing)}")
     if not num_blocks:
         return Outcome(page)
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
-        _write_tickets(Path(folder) / "tickets.jsonl")
+        _write_tickets(Path(folder) / "tickets.jsonl", None if page.name.startswith("README") else FEW)
         command = [sys.executable, __file__, "--run-page", str(page)]
         try:
             done = subprocess.run(
@@ -172,11 +182,15 @@ def check(page: Path, base_url: str) -> Outcome:
     if done.returncode or not done.stdout.endswith(f"{_DONE}\n"):
         said = [*done.stderr.splitlines()[-25:], f"exit status {done.returncode}"]
         return Outcome(page, "\n".join(f"    {line}" for line in said))
+    untrue = [claim for block in blocks for claim in block.claims if claim not in done.stdout + done.stderr]
+    if untrue:
+        return Outcome(page, f"    the page says {untrue[0]!r}, but its run did not")
     return Outcome(page, num_blocks=num_blocks, seconds=time.monotonic() - started)
 
 
-def _write_tickets(path: Path) -> None:
-    tasks = [{"input": task.input, "expected": task.expected} for split in make_tasks().values() for task in split]
+def _write_tickets(path: Path, limit: int | None) -> None:
+    every = [task for split in make_tasks().values() for task in split]
+    tasks = [{"input": task.input, "expected": task.expected} for task in every[:limit]]
     path.write_bytes(b"".join(msgspec.json.encode(task) + b"\n" for task in tasks))
 
 

@@ -60,6 +60,7 @@ def test_blocks_of_a_page_share_names_files_and_the_simulated_model(tmp_path: Pa
         ("```console\n$ agentlightning show nothing\n```\n", "exited with 2"),
         ("```python\nx = 1\n", "never closed"),
         ("<!-- not run: -->\n```python\nx = 1\n```\n", "say why"),
+        ("```python\nprint('Improved from 0.1 to 0.2.')\n```\n```text\nImproved from 0.1 to 0.9.\n```\n", "0.9"),
         ("[away](nowhere.md)\n", "nowhere.md"),
     ],
 )
