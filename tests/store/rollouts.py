@@ -64,7 +64,7 @@ def weather(id: str, answer: str = "Grey.", reward: float | None = 1.0, **fields
         tool(id, 1),
         model(id, 2, [*ask, {**first, "refusal": None}, told("grey")], assistant(answer)),
     ]
-    return rollout(id, output=answer, reward=reward, steps=steps, **fields)
+    return rollout(id, output=answer, reward=reward, steps=steps, usage=Usage(20, 10), **fields)
 
 
 def rollout(id: str, **fields: Any) -> Trajectory:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "diff": ("agentlightning.cli.policy:diff", "Show what a policy changes, or how two differ."),
     "ls": ("agentlightning.cli.show:ls", "List the runs of a store."),
     "show": ("agentlightning.cli.show:show", "Show a run, or one rollout step by step."),
+    "stats": ("agentlightning.cli.stats:stats", "Success, reward, failures, cost and latency, from the store alone."),
     "export": ("agentlightning.cli.data:export", "Write trajectories: jsonl, parquet, sft, dpo, otlp."),
     "import": ("agentlightning.cli.data:import_", "Read trajectories: jsonl, parquet, chat logs, spans."),
     "demo": ("agentlightning.cli.project:demo", "Optimise a small agent end to end, offline, without a key."),

@@ -1,4 +1,4 @@
-"""What the store knows, from the command line: runs and trajectories."""
+"""What the store knows, from the command line: its runs, the rollouts of a run, one rollout step by step."""
 
 from __future__ import annotations
 
@@ -9,78 +9,151 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from agentlightning.cli.store_option import STORE, with_store
+from agentlightning.cli.stats import number, share
+from agentlightning.cli.store_option import STORE, WHERE, parse_where, with_store
+from agentlightning.data.features import features
 from agentlightning.data.trajectory import Step, Trajectory
 from agentlightning.errors import DataError
 from agentlightning.store.base import Store
+from agentlightning.store.statistics import Tally, latest_runs, tallies_by_run
 from agentlightning.store.trajectories import read_trajectories
+
+_TEXT_CHARACTERS = 2_000
+"""Of one text in a rollout's view; `export` has all of it."""
 
 
 @click.command()
 @STORE
 def ls(store: str) -> None:
-    """List the runs of a store, newest last."""
-    runs = with_store(store, _runs)
-    table = Table("run", "agent", "started", "status", "verdict", "before", "after", "calls")
+    """List the runs of a store, newest last, with what came of them or how far they are."""
+    runs, tallies = with_store(store, _runs)
+    console = Console()
+    table = Table(
+        "run", "agent", "started", "status", "verdict", "before", "after", "rollouts", "reward", "calls", "usd"
+    )
     for run_id, body in runs.items():
-        result = body.get("result") or {}
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(body.get("started_at", 0)))
-        numbers = [f"{result[key]:.3f}" if result.get(key) is not None else "" for key in ("baseline", "final")]
-        calls = str((result.get("cost") or {}).get("calls", ""))
-        table.add_row(
-            run_id, body.get("agent", ""), started, body.get("status", ""), result.get("verdict", ""), *numbers, calls
+        table.add_row(run_id, *_run_row(body, tallies.get(run_id, Tally())))
+    console.print(table if runs else f"no runs in {store}")
+    if live := tallies.get(""):
+        reward = f", mean reward {live.mean_reward:.3f}" if live.mean_reward is not None else ""
+        console.print(
+            f"and {live.num_rollouts} rollouts outside any run (live, imported), {live.num_judged} judged{reward}"
         )
-    Console().print(table if runs else f"no runs in {store}")
 
 
 @click.command()
 @click.argument("id")
+@WHERE
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=200, show_default=True, help="Rollouts at most.")
 @STORE
-def show(id: str, store: str) -> None:
-    """Show a run (its rollouts), or one rollout step by step."""
-    trajectories = with_store(store, lambda opened: _find(opened, id))
-    if not trajectories:
+def show(id: str, where: tuple[str, ...], limit: int, store: str) -> None:
+    """Show a run (its rollouts, failures first), or one rollout step by step."""
+    body, trajectories = with_store(store, lambda opened: _find(opened, id, parse_where(where)))
+    if body is None and not trajectories:
         raise DataError(f"there is no run and no rollout {id!r} in {store}. `agentlightning ls` lists the runs.")
     console = Console()
-    if len(trajectories) == 1 and trajectories[0].id == id:
+    if body is None and trajectories[0].id == id:
         _show_rollout(console, trajectories[0])
         return
-    table = Table("rollout", "stage", "split", "policy", "task", "status", "reward", "why")
-    for t in trajectories:
-        reward = "" if t.reward is None else f"{t.reward:.2f}"
-        table.add_row(t.id, t.stage, t.split, t.policy_id, t.task, t.status, reward, (t.reason or t.error or "")[:60])
+    _show_run(console, id, body or {}, trajectories, limit)
+
+
+async def _runs(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, Tally]]:
+    tallies = await tallies_by_run(store)
+    imported = {run: dict[str, Any]() for run in tallies if run}
+    return imported | await latest_runs(store), tallies
+
+
+async def _find(store: Store, id: str, where: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Trajectory]]:
+    """A run's record with its rollouts, or no record and the one rollout."""
+    found = [trajectory async for trajectory in read_trajectories(store, {"id": id})]
+    if found:
+        return None, found
+    body = (await latest_runs(store)).get(id)
+    return body, [trajectory async for trajectory in read_trajectories(store, {**where, "run": id})]
+
+
+def _run_row(body: dict[str, Any], tally: Tally) -> list[str]:
+    result = body.get("result") or {}
+    cost = result.get("cost") or {}
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(body["started_at"])) if "started_at" in body else ""
+    return [
+        body.get("agent", ""),
+        started,
+        body.get("status", ""),
+        result.get("verdict", "") or (body.get("kind", "") if body.get("kind") != "training" else ""),
+        number(result.get("baseline"), 3),
+        number(result.get("final", body.get("mean")), 3),
+        str(tally.num_rollouts),
+        number(tally.mean_reward, 3),
+        str(cost.get("calls", "")),
+        number(cost.get("usd"), 4),
+    ]
+
+
+def _show_run(console: Console, id: str, body: dict[str, Any], trajectories: list[Trajectory], limit: int) -> None:
+    result = body.get("result") or {}
+    said = [f"{key} {body[key]}" for key in ("status", "agent") if body.get(key)]
+    said += [f"{key} {result[key]}" for key in ("verdict", "baseline", "final") if result.get(key) is not None]
+    console.print(f"{id}  {' · '.join(said)}", markup=False)
+    if body.get("error"):
+        console.print(f"error   {body['error']}", markup=False)
+    shown = sorted(trajectories, key=_badness)[:limit]
+    table = Table("rollout", "stage", "split", "policy", "task", "status", "reward", "calls", "s", "tags", "why")
+    for t in shown:
+        found = t.features or features(t)
+        tags = ", ".join(tag.name for tag in found.error_tags)
+        why = (t.reason or t.error or "")[:60]
+        numbers = (number(t.reward), str(found.num_model_calls), number(t.seconds, 1))
+        table.add_row(t.id, t.stage, t.split, t.policy_id, t.task, t.status, *numbers, tags, why)
     console.print(table)
+    if len(shown) < len(trajectories):
+        console.print(f"{len(trajectories) - len(shown)} more; --limit {len(trajectories)} shows all")
+    decided = [t.features.success for t in trajectories if t.features and t.features.success is not None]
+    if decided:
+        console.print(
+            f"success {share(sum(decided) / len(decided))} of {len(decided)}; more: agentlightning stats {id}"
+        )
 
 
-async def _runs(store: Store) -> dict[str, dict[str, Any]]:
-    """The latest record of each run."""
-    runs: dict[str, dict[str, Any]] = {}
-    async for stored in store.read("run"):
-        runs[stored.record.id] = stored.record.body
-    return runs
-
-
-async def _find(store: Store, id: str) -> list[Trajectory]:
-    for field in ("id", "run"):
-        found = [trajectory async for trajectory in read_trajectories(store, {field: id})]
-        if found:
-            return found
-    return []
+def _badness(trajectory: Trajectory) -> tuple[bool, float]:
+    """Failed ones first, then the lowest rewards, then what nobody judged."""
+    is_failed = trajectory.status in ("failed", "timeout")
+    return not is_failed, float("inf") if trajectory.reward is None else trajectory.reward
 
 
 def _show_rollout(console: Console, trajectory: Trajectory) -> None:
+    def line(name: str, value: Any) -> None:
+        console.print(f"{name:<9}{_short(value)}", markup=False, highlight=False)
+
+    found = trajectory.features or features(trajectory)
     reward = (
         "none" if trajectory.reward is None else f"{trajectory.reward:.2f} ({trajectory.reason or 'no reason given'})"
     )
-    console.print(f"[bold]{trajectory.id}[/bold]  {trajectory.status}  reward {reward}")
-    console.print("input   ", trajectory.input, markup=False)
+    console.print(f"{trajectory.id}  {trajectory.status}  reward {reward}", markup=False, style="bold")
+    cost = "" if trajectory.usd is None else f" · ${trajectory.usd:.4f}"
+    usage = f"{trajectory.usage.input_tokens:,} tokens in, {trajectory.usage.output_tokens:,} out{cost}"
+    line("of", f"{trajectory.agent_id} · {trajectory.split} · task {trajectory.task} · policy {trajectory.policy_id}")
+    line("spent", f"{number(trajectory.seconds)} s · {usage}")
+    line("input", trajectory.input)
+    failing = {tag.step: tag.name for tag in reversed(found.error_tags)}
     for step in trajectory.steps:
-        console.print(f"  {step.index}. {_line(step)}", markup=False)
-    console.print("output  ", trajectory.output, markup=False)
+        mark = f"  ← {failing[step.index]}" if step.index in failing else ""
+        who = f"{step.agent}: " if step.agent != trajectory.agent_id else ""
+        took = "" if step.latency_seconds is None else f" [{step.latency_seconds:.2f} s]"
+        console.print(f"  {step.index}. {who}{_short(_line(step))}{took}{mark}", markup=False, highlight=False)
+    line("output", trajectory.output)
     if trajectory.expected is not None:
-        console.print("expected", trajectory.expected, markup=False)
+        line("expected", trajectory.expected)
     if trajectory.error:
-        console.print("error   ", trajectory.error, markup=False)
+        line("error", trajectory.error)
+    for tag in found.error_tags:
+        line("tag", f"{tag.name}: {tag.evidence}")
+    for given in trajectory.rewards:
+        line(
+            "metric" if given.is_metric else "reward",
+            f"{given.name} {given.value:g} ({given.source}) {given.reason or ''}",
+        )
 
 
 def _line(step: Step) -> str:
@@ -92,3 +165,8 @@ def _line(step: Step) -> str:
     calls = [call.get("function", {}) for call in step.reply.message.get("tool_calls") or []]
     said = step.reply.text or "; ".join(f"calls {call.get('name')}({call.get('arguments')})" for call in calls)
     return f"model {asked} → {said}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}… ({len(text):,} characters)"
