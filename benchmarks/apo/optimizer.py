@@ -8,6 +8,7 @@ the number of failed runs that show the same cause.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Sequence
@@ -32,10 +33,10 @@ class Record(msgspec.Struct, frozen=True):
     """It shows what the right answer was."""
 
 
-def propose(world: World, request: str, draw: int) -> str:
-    """The reply to a request, read from its text alone."""
+def propose(world: World, request: str, draw: int, *, heading: str = "") -> str:
+    """The reply to a request, read from its text alone; the instruction to improve is the first below `heading`."""
     rng = world.draw("optimiser", request, draw)
-    agent, current = current_text(world, request)
+    agent, current = current_text(world, request.rpartition(heading)[2] if heading else request)
     lines = current.splitlines()
     rejected = set(LINE.findall(request.split("<rejected>")[1])) if "<rejected>" in request else set()
     if rng.random() < world.broken:
@@ -77,7 +78,7 @@ def current_text(world: World, request: str) -> tuple[str, str]:
 def read_records(world: World, request: str) -> list[Record]:
     """The runs shown; one that nothing calls right or wrong is an example to learn from, if it has an answer."""
     found = list(_MESSAGE.finditer(request))
-    ends = [match.start() for match in found[1:]] + [len(request)]
+    ends = [*(match.start() for match in found[1:]), len(request)][: len(found)]
     records: list[Record] = []
     for match, end in zip(found, ends, strict=True):
         said, words = request[match.end() : end], tuple(match[1].split(" and "))
@@ -85,8 +86,9 @@ def read_records(world: World, request: str) -> list[Record]:
         truth = {topic: world.right[topic] for topic in words if topic in world.right}
         pairs = set(ANSWER.findall(said))
         is_right, is_wrong = _RIGHT in said, bool(blame) or _WRONG in said
-        # Shown the right answer: either said to be right, or given as what was expected.
-        is_labelled = all(pair in pairs for pair in truth.items()) and (is_right or world.is_labelled)
+        # Shown the right answer: said to be right, or given as what was expected, or as an example without a grade.
+        is_given = is_right or not is_wrong or world.is_labelled
+        is_labelled = is_given and all(pair in pairs for pair in truth.items())
         records.append(
             Record(words, blame[1] if blame else None, is_wrong or (is_labelled and not is_right), is_labelled)
         )
@@ -142,4 +144,6 @@ def _in_form(request: str, idea: str, text: str) -> str:
         return f"Idea: {idea}\n<instruction>\n{text}\n</instruction>"
     if "[[ ## proposed_instruction ## ]]" in request:
         return f"[[ ## proposed_instruction ## ]]\n{text}\n\n[[ ## completed ## ]]"
+    if "Respond with a JSON object" in request:
+        return json.dumps({"new_instruction": text})
     return f"```\n{text}\n```"

@@ -101,6 +101,7 @@ class _Hunt:
                 self.search.session.log(f"apo: done, {reason}")
                 break
             await self._round(turn, num_candidates)
+        await self.search.settle()
         finish = Finish(self.search, self.progress, self.ledger, index + 1)
         await finish.try_demos(self.demos)
         if self.config.delete_lines:

@@ -26,7 +26,6 @@ class Finish:
     def __init__(self, search: Search, progress: Progress, ledger: LineLedger, index: int) -> None:
         self.search, self.progress, self.ledger = search, progress, ledger
         self._index = index
-        search.incumbent = search.best
 
     async def try_demos(self, pool: DemoPool) -> None:
         """Keep the first choice of examples that helps, where there is anything left to gain."""

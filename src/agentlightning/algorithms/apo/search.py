@@ -23,6 +23,10 @@ from agentlightning.data.trajectory import Group
 _TIE = 1e-9
 _MAX_DRAWS = 3
 _MIN_ROUNDS = 8
+_FEW_VALIDATIONS = 12
+"""A budget that pays for fewer validations than this is tight."""
+_CLEAR_GAIN = 1.5
+"""Summed over a round's tasks: more than one task's reward."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -86,7 +90,13 @@ class Search:
         self._max_judges = 2 * batch_size
         # So few tasks that one run of each says little: repeat them.
         self._draws = max(1, min(_MAX_DRAWS, batch_size // num_tasks)) if self.is_cross_fitted else 1
-        self._plans: list[int] = list((session.restored or {}).get("num_candidates", []))
+        self._is_waiting = False
+        """The incumbent was promoted without a validation."""
+        validation = session.budget.calls_per_rollout * len(session.validation_tasks)
+        tight = not self.is_cross_fitted and session.budget.calls_left < _FEW_VALIDATIONS * validation
+        known = session.restored or {}
+        self._is_tight: bool = known.get("is_tight", tight)
+        self._plans: list[int] = list(known.get("num_candidates", []))
 
     async def start(self) -> None:
         """Measure the policy we begin with."""
@@ -120,7 +130,7 @@ class Search:
         planned = math.floor(max(0, min(wanted, affordable, thrifty)))
         if planned:
             self._plans.append(planned)
-            await self.session.checkpoint({"num_candidates": self._plans})
+            await self.session.checkpoint({"num_candidates": self._plans, "is_tight": self._is_tight})
         return planned
 
     def can_afford(self, turn: Turn) -> bool:
@@ -162,14 +172,24 @@ class Search:
     async def validate(self, verdicts: list[Verdict]) -> list[Verdict]:
         """The same verdicts, the first with validation evidence if it is promising.
 
-        Cross-fitted runs need none: their judges were held out from the idea already.
+        Cross-fitted runs need none: their judges were held out from the idea already. Where the budget is tight, every
+        other promotion may wait for it; the next one is then compared with the best validated policy.
         """
         if self.is_cross_fitted or not verdicts or not verdicts[0].is_promising:
             return verdicts
         first, *rest = verdicts
-        policy = first.candidate.policy
+        if self._is_tight and not self._is_waiting and sum(first.training.differences) >= _CLEAR_GAIN:
+            return verdicts
+        policy, other = first.candidate.policy, self.best if self._is_waiting else self.incumbent
         await self._evaluate(policy)
-        return [msgspec.structs.replace(first, validation=self.board.on_validation(policy, self.incumbent)), *rest]
+        return [msgspec.structs.replace(first, validation=self.board.on_validation(policy, other)), *rest]
+
+    async def settle(self) -> None:
+        """Validate an incumbent that still waits for it, if the budget allows; the best goes on from here."""
+        rollouts = len(self.session.validation_tasks) if self._is_waiting else 0
+        if rollouts and self.session.budget.calls_left >= rollouts * self.session.budget.calls_per_rollout:
+            await self._evaluate(self.incumbent)
+        self.incumbent, self._is_waiting = self.best, False
 
     def promote(self, verdicts: Sequence[Verdict]) -> Verdict | None:
         """Make the first the incumbent, if it is the better bet or as good and shorter."""
@@ -179,6 +199,7 @@ class Search:
         if first.gain > _TIE and not self._accepts(first.validation, first.training):
             return None
         self.incumbent = first.candidate.policy
+        self._is_waiting = not self.is_cross_fitted and not first.validation.count
         if self.is_cross_fitted:
             self.best = self.incumbent
         return first
