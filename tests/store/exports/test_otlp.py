@@ -19,6 +19,7 @@ from agentlightning.errors import ConfigError, StoreError
 from agentlightning.store.base import Store
 from agentlightning.store.exports.base import Choice
 from agentlightning.store.exports.otlp import export_otlp, export_otlp_file
+from agentlightning.store.exports.protobuf import to_protobuf
 
 
 class Collector:
@@ -27,11 +28,20 @@ class Collector:
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.answers: list[tuple[int, bytes, dict[str, str]]] = []
+        self.takes_json = True
+        self.protobuf: list[bytes] = []
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                form = self.headers["content-type"]
+                if form != "application/json" or not collector.takes_json:
+                    collector.protobuf += [body] if form == "application/x-protobuf" else []
+                    self.send_response(200 if form == "application/x-protobuf" else 415)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                    return
                 status, text, headers = collector.answers.pop(0) if collector.answers else (200, b"{}", {})
                 if status == 200:
                     headers_seen = {name.lower(): value for name, value in self.headers.items()}
@@ -214,7 +224,6 @@ def test_a_busy_collector_is_tried_again(store: Store, collector: Collector) -> 
     [
         ((401, b"no", {}), r"refused the spans \(HTTP 401: no\). Give its key: --header"),
         ((404, b"", {}), "usually /v1/traces"),
-        ((415, b"", {}), "takes no OTLP in JSON"),
         (
             (200, b'{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "too old"}}', {}),
             "rejected 3 spans: too old",
@@ -232,6 +241,50 @@ def test_what_a_collector_refuses_is_a_clear_error(
 
     with pytest.raises(StoreError, match=says):
         asyncio.run(scenario())
+
+
+def test_a_collector_that_takes_only_protobuf_gets_protobuf(store: Store, collector: Collector) -> None:
+    collector.takes_json = False
+
+    async def scenario() -> None:
+        await add(store, *(weather(f"r{n}", f"{'long ' * 200_000}{n}") for n in range(4)))
+        assert (await export_otlp(store, collector.url, Choice())).num_rows == 16
+
+    asyncio.run(scenario())
+    assert collector.requests == [] and len(collector.protobuf) > 1
+    assert sum(body.count(b"invoke_agent main") for body in collector.protobuf) == 4
+
+
+def test_protobuf_is_byte_for_byte_what_the_official_library_writes() -> None:
+    """The wanted bytes are opentelemetry-proto's for the same request."""
+    values = [
+        {"key": "text", "value": {"stringValue": "hi"}},
+        {"key": "yes", "value": {"boolValue": True}},
+        {"key": "minus", "value": {"intValue": "-3"}},
+        {"key": "half", "value": {"doubleValue": 0.5}},
+        {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": "a"}, {"intValue": "300"}]}}},
+    ]
+    span = {
+        "traceId": "ab" * 16,
+        "spanId": "cd" * 8,
+        "parentSpanId": "ef" * 8,
+        "name": "é",
+        "kind": 3,
+        "startTimeUnixNano": "1500000000",
+        "endTimeUnixNano": "2500000000",
+        "attributes": values,
+        "events": [{"timeUnixNano": "2000000000", "name": "e", "attributes": []}],
+        "status": {"message": "bad", "code": 2},
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "s"}}]}
+    scope = {"scope": {"name": "n"}, "spans": [span]}
+    request = {"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]}
+    assert to_protobuf(json.dumps(request).encode()).hex() == (
+        "0acf010a150a130a0c736572766963652e6e616d6512030a017312b5010a030a016e12ad010a10abababababababababababababababab"
+        "1208cdcdcdcdcdcdcdcd2208efefefefefefefef2a02c3a9300339002f6859000000004100f90295000000004a0c0a047465787412040a"
+        "0268694a090a03796573120210014a140a056d696e7573120b18fdffffffffffffffff014a110a0468616c66120921000000000000e03f"
+        "4a140a046c697374120c2a0a0a030a01610a0318ac025a0c0900943577000000001201657a0712036261641802"
+    )
 
 
 def test_an_endpoint_that_is_no_url_is_refused(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Spans to a collector (Phoenix, Langfuse, Jaeger, …) or a file, as OTLP JSON: no OpenTelemetry package is needed.
+"""Spans to a collector (Phoenix, Langfuse, Jaeger, …) or a file, as OTLP: no OpenTelemetry package is needed.
 
 A file holds one export request a line, which is what the collector's own file exporter writes.
 """
@@ -19,10 +19,12 @@ from agentlightning.data.spans import Span, spans
 from agentlightning.errors import ConfigError, StoreError
 from agentlightning.store.base import Store
 from agentlightning.store.exports.base import Choice, ExportReport, chosen, write_lines
+from agentlightning.store.exports.protobuf import to_protobuf
 
 _BATCH_BYTES = 2 << 20
 """About how much goes into one request; collectors take 4 MiB and more."""
 _TRIES = 5
+_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _TRANSIENT = frozenset({429, 502, 503, 504})
 
 
@@ -52,7 +54,7 @@ async def export_otlp(
     if not endpoint.startswith(("http://", "https://")):
         raise ConfigError(f"--endpoint {endpoint!r} is no URL. Write http://localhost:4318/v1/traces, for example.")
     counter = _Counter()
-    sent = {"content-type": "application/json", **_headers_from_environment(), **(headers or {})}
+    sent = {"content-type": _JSON, **_headers_from_environment(), **(headers or {})}
     async with httpx.AsyncClient(headers=sent, timeout=60) as client:
         async for request in _requests(store, choice, counter, with_content, _BATCH_BYTES):
             await _post(client, endpoint, request)
@@ -99,10 +101,10 @@ def _encoded(span: Span) -> dict[str, Any]:
         "endTimeUnixNano": str(int(span.end * 1e9)),
         "attributes": _attributes(span.attributes),
         "events": [
-            {"name": e.name, "timeUnixNano": str(int(e.at * 1e9)), "attributes": _attributes(e.attributes)}
+            {"timeUnixNano": str(int(e.at * 1e9)), "name": e.name, "attributes": _attributes(e.attributes)}
             for e in span.events
         ],
-        "status": {"code": 2, "message": span.error} if span.error else {},
+        "status": {"message": span.error, "code": 2} if span.error else {},
     }
 
 
@@ -123,10 +125,11 @@ def _value(value: Any) -> dict[str, Any]:
 
 
 async def _post(client: httpx.AsyncClient, endpoint: str, request: bytes) -> None:
+    """Send one request, as JSON or (to a collector that has turned JSON down) as protobuf, until it is taken."""
     problem = ""
     for attempt in range(1, _TRIES + 1):
         try:
-            answer = await client.post(endpoint, content=request)
+            answer = await _sent(client, endpoint, request)
         except httpx.HTTPError as error:
             problem, wait = f"{type(error).__name__}: {error}", 0.2 * 2**attempt
         else:
@@ -142,6 +145,15 @@ async def _post(client: httpx.AsyncClient, endpoint: str, request: bytes) -> Non
         f"{endpoint} did not take the spans in {_TRIES} tries ({problem}). "
         "Is the collector running, with OTLP over HTTP? Export again later: nothing was changed here."
     )
+
+
+async def _sent(client: httpx.AsyncClient, endpoint: str, request: bytes) -> httpx.Response:
+    if client.headers["content-type"] == _JSON:
+        answer = await client.post(endpoint, content=request)
+        if answer.status_code != 415:
+            return answer
+        client.headers["content-type"] = _PROTOBUF
+    return await client.post(endpoint, content=to_protobuf(request))
 
 
 def _check_accepted(answer: httpx.Response, endpoint: str) -> None:
@@ -165,7 +177,7 @@ def _remedy(status: int) -> str:
     if status in (404, 405):
         return "The path of traces is usually /v1/traces."
     if status == 415:
-        return "It takes no OTLP in JSON; put an OpenTelemetry collector in between."
+        return "It takes OTLP neither as JSON nor as protobuf; is this the address of its traces?"
     return "Its own log says more."
 
 
