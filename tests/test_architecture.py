@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"adapters", "gateway", "algorithms", "rewards"},
     # faces
     "dashboard": GROUND | {"data", "store"},
-    "demo": GROUND | {"data", "adapters", "trainer"},
+    "demo": GROUND | {"data", "models", "adapters", "trainer"},
     "cli": GROUND | {"", "data", "store", "adapters", "algorithms", "rewards", "trainer", "dashboard", "demo"},
     # the public names, loaded when first used; no room below may ask for them
     "": {"errors", "data", "interception", "store", "algorithms", "rewards", "adapters", "trainer"},

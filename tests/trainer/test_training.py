@@ -16,6 +16,7 @@ from tests.trainer.worlds import PROMPT, loud_tasks, repeat, shouting_model
 import agentlightning
 from agentlightning import (
     BaseAlgorithm,
+    Call,
     Callback,
     Policy,
     Session,
@@ -26,6 +27,7 @@ from agentlightning import (
     open_store,
     wrap_agent,
 )
+from agentlightning.errors import ConfigError
 from agentlightning.store.trajectories import read_trajectories
 
 
@@ -222,10 +224,11 @@ class Shout(BaseAlgorithm):
     """A user's algorithm whose train is not async."""
 
     name = "shout"
+    text = "Shout."
 
     def train(self, session: Session) -> Policy:  # type: ignore[override]
         waiting: Any = session
-        candidate = session.policy.with_prompt(session.sites[0], "Shout.")
+        candidate = session.policy.with_prompt(session.sites[0], self.text)
         before, after = waiting.evaluate(session.policy), waiting.evaluate(candidate)
         return candidate if after.mean > before.mean else session.policy
 
@@ -234,6 +237,37 @@ class Shout(BaseAlgorithm):
 def test_algorithms_of_ones_own_by_class_object_and_name(server: FakeOpenAI, tmp_path: Path, algorithm: Any) -> None:
     result = trainer(server, tmp_path, algorithm=algorithm).train(loud_tasks())
     assert result.verdict == "improved" and result.prompts == {"parrot:system": "Shout."}
+
+
+class Loud(Shout):
+    """Learns a policy that only its own `predict` knows how to use."""
+
+    name = "loud"
+
+    text = "Whisper."
+
+    def predict(self, call: Call, policy: Policy) -> Call:
+        said = call.messages[-1]
+        return msgspec.structs.replace(call, messages=[{"role": "system", "content": "shout"}, said])
+
+
+def test_what_an_algorithm_predicts_holds_after_training_and_after_loading(server: FakeOpenAI, tmp_path: Path) -> None:
+    made = trainer(server, tmp_path, algorithm="tests.trainer.test_training:Loud")
+    assert made.train(loud_tasks()).policy.is_original is False
+    assert made.load_optimized_agent()("hello") == "LOUD HELLO"
+    loaded = load_optimized_agent(tmp_path / "out", wrap_agent(lambda q: repeat(server, q), name="parrot"))
+    assert loaded("hello") == "LOUD HELLO"
+
+
+def test_a_cap_in_money_without_a_known_price_is_refused_before_money_is_spent(
+    server: FakeOpenAI, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="price of 'm' is not known"):
+        trainer(server, tmp_path, budget={"usd": 1.0}).train(loud_tasks())
+    assert len(server.requests) == 2
+    priced = {"usd": 1.0, "prices": {"m": {"input": 1.0, "output": 1.0}}}
+    result = trainer(server, tmp_path, budget=priced).train(loud_tasks())
+    assert result.cost.usd is not None and result.cost.usd > 0
 
 
 def test_training_works_inside_a_running_loop(server: FakeOpenAI, tmp_path: Path) -> None:

@@ -19,15 +19,18 @@ from typing import Any
 from rich.console import Console
 
 from agentlightning.adapters.wrap import wrap_agent
+from agentlightning.data.call import Usage
 from agentlightning.demo.server import SimulatedServer
 from agentlightning.demo.tasks import make_tasks
 from agentlightning.errors import MissingExtra, ModelError
+from agentlightning.models.prices import price
 from agentlightning.trainer.result import TrainingResult
 from agentlightning.trainer.trainer import Trainer
 
 LOCAL_SERVERS = {"ollama": "http://127.0.0.1:11434/v1", "vllm": "http://127.0.0.1:8000/v1"}
-REAL_BUDGET = {"calls": 3000, "usd": 3.0}
-"""What the demo may spend on a model that may cost money."""
+MAX_CALLS, MAX_USD = 3000, 3.0
+"""What the demo may spend on a model that may cost money; the second where its price is known."""
+FREE = {"prices": {"simulated-llm": {"input": 0.0, "output": 0.0}}}
 
 
 def tell(*, output: str, seed: int, simulated: bool, local: str | None, model: str | None) -> TrainingResult:
@@ -56,7 +59,7 @@ def tell(*, output: str, seed: int, simulated: bool, local: str | None, model: s
 
 
 def _show(console: Console, result: TrainingResult, trainer: Trainer, ticket: Any) -> None:
-    console.print("\n[bold]What changed in the prompt[/bold]")
+    console.print("\n[bold]The whole change[/bold]")
     for line in (result.diff() or "(nothing)").splitlines():
         style = "green" if line.startswith("+") else "red" if line.startswith("-") else ""
         console.print(line, style=style, markup=False)
@@ -87,11 +90,12 @@ def _model(console: Console, *, simulated: bool, local: str | None, model: str |
         elif is_configured and not simulated:
             if model:
                 os.environ["DEMO_MODEL"] = model
-            caps = f"at most {REAL_BUDGET['calls']} calls and ${REAL_BUDGET['usd']:g}"
+            budget = _caps(os.environ.get("DEMO_MODEL", "gpt-4o-mini"))
+            caps = " and ".join(f"{name} ≤ {value:g}" for name, value in budget.items())
             where = environment.get("OPENAI_BASE_URL", "the OpenAI API")
             console.print(f"Model: yours, at {where}, {caps} (--simulated uses the embedded one instead).")
             os.environ.setdefault("OPENAI_API_KEY", "none")
-            yield REAL_BUDGET
+            yield budget
         else:
             with SimulatedServer() as server:
                 os.environ.update(OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="simulated")
@@ -100,10 +104,15 @@ def _model(console: Console, *, simulated: bool, local: str | None, model: str |
                     "Model: a [bold]simulated LLM[/bold] inside this package, served on loopback. No key, no network.\n"
                     "It follows the instructions it is sent by simple rules; its gains are no measure of yours."
                 )
-                yield {}
+                yield FREE
     finally:
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _caps(model: str) -> dict[str, Any]:
+    is_priced = price(model, Usage(input_tokens=1, output_tokens=1)) is not None
+    return {"calls": MAX_CALLS, **({"usd": MAX_USD} if is_priced else {})}
 
 
 def _first_model(url: str, name: str) -> str:

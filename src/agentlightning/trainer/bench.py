@@ -15,6 +15,7 @@ from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Trajectory
+from agentlightning.errors import ConfigError
 from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
 from agentlightning.rewards.judge import Judge
@@ -94,9 +95,19 @@ class Bench:
         if len(unreachable) == len(tried):
             raise model_error(unreachable[0], len(unreachable))
         self.models.seen = self.runner.endpoint
+        self._check_price()
         if all(trajectory.output is None and trajectory.status == "succeeded" for trajectory in tried):
             self.note("the agent returned nothing (None) when tried; it should return its answer.")
         return tried
+
+    def _check_price(self) -> None:
+        """A cap in money is none when the price of a call is not known; better said before the money is spent."""
+        if self.budget.limits.usd is not None and self.budget.ledger.snapshot().unpriced_calls:
+            model = self.models.seen.model if self.models.seen else "its model"
+            raise ConfigError(
+                f"budget.usd cannot be kept: the price of {model!r} is not known. Say it (USD per million tokens), "
+                f"budget: {{prices: {{{model}: {{input: 0.15, output: 0.6}}}}}}, or cap calls or tokens instead."
+            )
 
     async def choose_reward(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
         """Settle how this run is judged, say so, and judge what was tried. ConfigError when nothing can judge."""

@@ -45,7 +45,7 @@ def warnings_before(agent: WrappedAgent) -> list[str]:
         *health,
         "these tools seem to change things outside the agent, and will be run for real in every rollout: "
         f"{', '.join(writing)}. To prevent it: wrap_agent(…, tools={{{writing[0]!r}: 'stub'}}) (or 'record': once per "
-        "arguments)."
+        "arguments).",
     ]
 
 

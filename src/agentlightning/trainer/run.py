@@ -179,6 +179,8 @@ class Run(Bench):
             self.note(f"stage {stage.name} was ended by the budget: {spent}")
             found = session.best()
         self.history += session.history
+        if found.id == start.id and session.last_log:
+            self.note(f"stage {stage.name} changed nothing; its last word: {session.last_log}")
         return await self._gate(session, start, found)
 
     async def _gate(self, session: RunSession, start: Policy, found: Policy) -> Policy:

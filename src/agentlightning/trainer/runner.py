@@ -12,6 +12,7 @@ reward is known. The written rule for failures:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -38,6 +39,8 @@ from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
 _AGENTS_FAULT = (400, 413, 422)
+_NOT_THE_AGENTS = ("site-packages", f"{os.sep}agentlightning{os.sep}", "<frozen", os.path.dirname(os.__file__))
+"""Files in which an agent's exception may end up, but not the line its author looks for."""
 
 
 class RolloutPlan(msgspec.Struct, frozen=True):
@@ -189,9 +192,7 @@ class Runner:
             return
         step = kept[entry.index] = clean_step(recorder.step(entry))
         if step.kind == "model":
-            self._budget.ledger.add(
-                "task", step.call.model if step.call else "", step.reply.usage if step.reply else None
-            )
+            self._count(step)
             self._note_endpoint(recorder, step)
         self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
@@ -248,9 +249,7 @@ def _status(value: str) -> RolloutStatus:
 def _describe(error: BaseException) -> str:
     """The exception and where in the agent's own code it came from."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame for frame in frames if "site-packages" not in frame.filename and "agentlightning" not in frame.filename
-    ]
+    own = [frame for frame in frames if not any(part in frame.filename for part in _NOT_THE_AGENTS)]
     place = f" (at {own[-1].filename}:{own[-1].lineno} in {own[-1].name})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
 

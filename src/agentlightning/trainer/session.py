@@ -71,6 +71,7 @@ class RunSession:
         self._writes = Writes(store)
         self._callbacks = callbacks
         self._epoch = 0
+        self.last_log = ""
 
     @property
     def budget(self) -> BudgetView:
@@ -150,6 +151,7 @@ class RunSession:
     def log(self, text: str, **metrics: float) -> None:
         body = {"text": text, "stage": self.stage, "metrics": metrics}
         self._writes.submit(make_record("log", new_id("l"), body, run=self._rollouts.runner.run_id))
+        self.last_log = text
         self._callbacks.tell("on_log", self.stage, text, metrics)
 
     def best(self) -> Policy:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
+from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.record import new_id
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError, ConfigError, near_miss
+from agentlightning.interception.scope import Predict
 from agentlightning.store.archive import export_jsonl
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
@@ -27,7 +29,7 @@ from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.inspection import Inspection, inspect_agent
 from agentlightning.trainer.measure import Measurement, measure
-from agentlightning.trainer.policy_folder import load_policy, save_policy
+from agentlightning.trainer.policy_folder import load_policy, read_policy, save_policy
 from agentlightning.trainer.progress import default_progress
 from agentlightning.trainer.report import write_report
 from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve_stages
@@ -87,7 +89,7 @@ class Trainer:
     def load_optimized_agent(self) -> WrappedAgent:
         """The agent, steered by what training handed back: of this Trainer, else the last one saved in `output_dir`."""
         if self.result is not None:
-            return self.agent.steered(self.result.policy)
+            return self.agent.steered(self.result.policy, self._predict())
         return load_optimized_agent(self.config.path_to(self.config.trainer.output_dir), self.agent)
 
     def evaluate(self, tasks: Any = None, policy: Policy | None = None) -> Measurement:
@@ -187,13 +189,19 @@ class Trainer:
         write_report(result, folder / "report.html")
         await export_jsonl(store, folder / "trajectories.jsonl", {"run": result.run_id})
 
+    def _custom(self) -> BaseAlgorithm[Any] | None:
+        """The last algorithm with a `predict` of its own; None where the default will do."""
+        own = [s.algorithm for s in self._stages if type(s.algorithm).predict is not BaseAlgorithm.predict]
+        return own[-1] if own else None
+
+    def _predict(self) -> Predict | None:
+        custom = self._custom()
+        return custom.predict if custom else None
+
     def _predict_path(self) -> str | None:
-        """Where the class is whose `predict` a saved policy needs; None for the default."""
-        for stage in reversed(self._stages):
-            kind = type(stage.algorithm)
-            if kind.predict is not BaseAlgorithm.predict:
-                return f"{kind.__module__}:{kind.__qualname__}"
-        return None
+        """Where the class is whose `predict` a saved policy needs."""
+        kind = type(self._custom()) if self._custom() else None
+        return f"{kind.__module__}:{kind.__qualname__}" if kind else None
 
 
 def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
@@ -203,14 +211,15 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
     policy, AgentError when the policy was made for an agent of another name.
     """
     wrapped = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
-    policy = load_policy(path)
+    saved, policy = read_policy(path), load_policy(path)
     made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys()
     if made_for and not made_for & {*wrapped.names()} and wrapped.adapter.knows_all_members:
         raise AgentError(
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
         )
-    return wrapped.steered(policy)
+    predict = ALGORITHMS.load(saved.predict)().predict if saved.predict else None
+    return wrapped.steered(policy, predict)
 
 
 async def _run_to_resume(store: Store, resume: str | bool) -> str:
