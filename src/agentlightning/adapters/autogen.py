@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agentlightning.adapters.autogen_hooks import name_turns
 from agentlightning.adapters.base import ObjectAdapter, loaded, text_of_input
 from agentlightning.adapters.copying import copy_of
+from agentlightning.adapters.watching import missing
 
 _SHARED = (
     "autogen_core.models.ChatCompletionClient",
@@ -27,6 +29,12 @@ class AutoGenAdapter(ObjectAdapter):
     name = "autogen"
     wants = "an AutoGen agent or team"
     entry_points = ("run", "run_stream", "on_messages", "on_messages_stream")
+
+    def __init__(self, agent: Any) -> None:
+        super().__init__(agent)
+        if missing(self.name):
+            for kind in {type(each) for each in _everybody(self.sample) if hasattr(each, "on_messages_stream")}:
+                name_turns(kind)
 
     @classmethod
     def is_mine(cls, thing: Any) -> bool:

@@ -1,21 +1,20 @@
 """Listening to AutoGen: who is speaking, which tools ran.
 
-AutoGen opens a telemetry span around every agent's turn, traced or not; the name it is given is the speaker's. Where
-that span is gone the call stack tells. What a team's manager asks a model (Selector, MagenticOne) is the team's own.
+AutoGen opens a telemetry span around every agent's turn, traced or not; the name it is given is the speaker's. The call
+stack would not tell: models are asked in tasks of their own. What a team's manager asks a model (Selector, MagenticOne)
+is the team's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
-from agentlightning.adapters.base import loaded
-from agentlightning.adapters.call_stack import speaker_on_stack
 from agentlightning.adapters.tool_calls import use_tool_async
 from agentlightning.adapters.watching import report_missing
-from agentlightning.interception.scope import ask_for_speaker, speaking
+from agentlightning.interception.scope import speaking
 
 
 def watch_agents(module: Any) -> None:
@@ -25,9 +24,8 @@ def watch_agents(module: Any) -> None:
         report_missing(
             "autogen",
             "trace_invoke_agent_span",
-            "agents are told apart by the call stack, which does not see calls made from other threads.",
+            "only the agents that were there when it was wrapped are told apart.",
         )
-        ask_for_speaker(_speaker_on_stack)
         return
 
     @contextmanager
@@ -39,8 +37,28 @@ def watch_agents(module: Any) -> None:
     module.trace_invoke_agent_span = naming
 
 
-def _speaker_on_stack() -> str | None:
-    return speaker_on_stack(tuple(loaded("autogen_agentchat.base.ChatAgent")))
+def name_turns(kind: Any) -> None:
+    """Where the span is gone: name the speaker in the public method by which agents of this class take their turn."""
+    original = kind.on_messages_stream
+    if hasattr(original, "__agentlightning_named__"):
+        return
+
+    @wraps(original)
+    async def naming(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        turn = original(self, *args, **kwargs)
+        try:
+            while True:
+                with speaking(self.name):
+                    try:
+                        item = await turn.__anext__()
+                    except StopAsyncIteration:
+                        return
+                yield item
+        finally:
+            await turn.aclose()
+
+    cast(Any, naming).__agentlightning_named__ = True
+    kind.on_messages_stream = naming
 
 
 def watch_tools(module: Any) -> None:

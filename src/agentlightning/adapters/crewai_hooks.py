@@ -23,13 +23,15 @@ def role_of(agent: Any) -> str:
 
 
 def watch_calls(module: Any) -> None:
-    """Note the agent whose model call comes next."""
+    """Note the agent whose model or tool call comes next."""
     register = getattr(module, "register_before_llm_call_hook", None)
     if register is None:
         report_missing("crewai", "register_before_llm_call_hook", "agents are told apart by the call stack.")
         ask_for_speaker(_speaker_on_stack)
         return
     register(_note_speaker)
+    if (before_tool := getattr(module, "register_before_tool_call_hook", None)) is not None:
+        before_tool(_note_speaker)  # tools run in other threads than the call that asked for them
 
 
 def _note_speaker(context: Any) -> None:

@@ -18,7 +18,7 @@ class FunctionAdapter(Adapter):
 
     @property
     def knows_all_members(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """A function has no members, unless a framework's team speaks inside it."""
+        """Unless a framework's team speaks inside it, nobody does but itself and the wrapped functions beside it."""
         return not watching.is_anyone_heard()
 
     @classmethod
@@ -37,6 +37,12 @@ class FunctionAdapter(Adapter):
 
     def label(self) -> str:
         return _name(self.agent)
+
+    def members(self) -> list[str]:
+        """Functions of its module that are wrapped as agents of their own; called inside, they speak as themselves."""
+        values = getattr(underlying(self.agent), "__globals__", {}).values()
+        marks = [inspect.getattr_static(value, "__agentlightning_agent__", None) for value in list(values)]
+        return [name for name in marks if isinstance(name, str)]
 
     def tools(self) -> Mapping[str, str]:
         return module_tools.find_schemas(underlying(self.agent))

@@ -1,8 +1,8 @@
 """Finds the tools of an agent written as plain functions: their schemas, and the functions that do the work.
 
-Schemas are looked for among the module's globals (OpenAI's `{"type": "function", …}` form). The functions are found by
-name, in the globals and one level inside dicts, lists and sets there (a dispatch table), and replaced by versions that
-record themselves inside a rollout and are the plain function everywhere else.
+Schemas are looked for among the module's globals (OpenAI's `{"type": "function", …}` form, Anthropic's with an
+`input_schema`). The functions are found by name, in the globals and one level inside dicts, lists and sets there (a
+dispatch table), and replaced by versions that record themselves inside a rollout and are the plain function elsewhere.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _is_tool(key: Any, value: Any, names: set[str], agent: Any) -> bool:
 def _schemas(value: Any) -> Iterator[dict[str, Any]]:
     entries: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
     for entry in entries:
-        if not isinstance(entry, dict) or entry.get("type") != "function":
+        if not isinstance(entry, dict):
+            continue
+        if entry.get("type") != "function" and "input_schema" not in entry:
             continue
         inner = entry.get("function", entry)
         if isinstance(inner, dict) and isinstance(inner.get("name"), str):

@@ -97,7 +97,9 @@ def input_of(runnable: Any, task_input: str | dict[str, Any]) -> Any:
         return task_input
     if "messages" in keys:
         return {"messages": [{"role": "user", "content": task_input}]}
-    key = keys[0] if len(keys) == 1 else next((name for name in _TEXT_KEYS if name in keys), None)
+    may_be_partial = is_graph(runnable)  # a state fills up as the graph runs; a prompt needs all of its variables
+    usual = next((name for name in _TEXT_KEYS if name in keys), None) if may_be_partial else None
+    key = keys[0] if len(keys) == 1 else usual
     if key is None:
         raise AgentError(
             f"the agent takes {', '.join(map(repr, keys))}, and a task that is one text does not say which it is. "

@@ -5,10 +5,11 @@ Called outside a Trainer with no policy, it is the user's agent and nothing more
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial, update_wrapper
 from typing import Any, overload
 
 from agentlightning.adapters import ADAPTERS, watching
@@ -16,10 +17,11 @@ from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, mad
 from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError
-from agentlightning.interception.scope import Predict, Scope, current_scope, entered
+from agentlightning.interception.scope import Predict, Scope, current_scope, current_speaker, entered
 from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
 
+_Inside = Callable[[], AbstractContextManager[None]]
 _MAKES = re.compile(
     r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
 )
@@ -44,7 +46,8 @@ class WrappedAgent:
         self.tool_modes = dict(tools or {})
         self.policy: Policy | None = None
         self._predict: Predict | None = None
-        functools.update_wrapper(self, adapter.agent, updated=())
+        self.__agentlightning_agent__ = agent_id
+        update_wrapper(self, adapter.agent, updated=())
 
     def __repr__(self) -> str:
         steered = f", policy={self.policy.id}" if self.policy else ""
@@ -96,64 +99,73 @@ class WrappedAgent:
         if adapter is None or name.startswith("__"):
             raise AttributeError(name)
         value = getattr(adapter.surface, name)
-        return functools.partial(self._run, value) if name in adapter.entry_points else value
+        return partial(self._run, value) if name in adapter.entry_points else value
 
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if self.policy is None or self.policy.is_original or current_scope() is not None:
+        """Steered by the policy; inside another agent's run, steered and recorded by that one, under its own name."""
+        if (outer := current_scope()) is not None:
+            scope, speaker = outer, self._speaker_inside()
+        elif self.policy is None or self.policy.is_original:
             return function(*args, **kwargs)
-        scope = Scope(self.agent_id, policy=self.policy, predict=self._predict)
-        with entered(scope):
+        else:
+            scope, speaker = Scope(self.agent_id, policy=self.policy, predict=self._predict), None
+        with entered(scope, speaker):
             result = function(*args, **kwargs)
-        return within(result, scope)
+        return within(result, scope, speaker)
+
+    def _speaker_inside(self) -> str | None:
+        """A function that is an agent of its own speaks as itself; a framework's members have their own names."""
+        return current_speaker() if isinstance(self.adapter, ObjectAdapter) else self.agent_id
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """So that a decorated method still receives its `self`."""
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else partial(self, instance)
 
 
-def within(result: Any, scope: Scope) -> Any:
+def within(result: Any, scope: Scope, speaker: str | None = None) -> Any:
     """A coroutine or generator that runs inside `scope` whenever it runs; any other value as it is."""
+    inside = partial(entered, scope, speaker)
     if inspect.iscoroutine(result):
-        return _await_within(result, scope)
+        return _await_within(result, inside)
     if inspect.isgenerator(result):
-        return _generate_within(result, scope)
+        return _generate_within(result, inside)
     if inspect.isasyncgen(result):
-        return _generate_async_within(result, scope)
+        return _generate_async_within(result, inside)
     return result
 
 
-async def _await_within(coroutine: Any, scope: Scope) -> Any:
-    with entered(scope):
+async def _await_within(coroutine: Any, inside: _Inside) -> Any:
+    with inside():
         return await coroutine
 
 
-def _generate_within(generator: Generator[Any, Any, Any], scope: Scope) -> Generator[Any, Any, Any]:
+def _generate_within(generator: Generator[Any, Any, Any], inside: _Inside) -> Generator[Any, Any, Any]:
     """The scope is entered for each step only: between them the consumer's own calls are not ours."""
     sent: Any = None
     try:
         while True:
-            with entered(scope):
+            with inside():
                 try:
                     item = generator.send(sent)
                 except StopIteration as stop:
                     return stop.value
             sent = yield item
     finally:
-        with entered(scope):
+        with inside():
             generator.close()
 
 
-async def _generate_async_within(generator: Any, scope: Scope) -> AsyncIterator[Any]:
+async def _generate_async_within(generator: Any, inside: _Inside) -> AsyncIterator[Any]:
     try:
         while True:
-            with entered(scope):
+            with inside():
                 try:
                     item = await generator.__anext__()
                 except StopAsyncIteration:
                     return
             yield item
     finally:
-        with entered(scope):
+        with inside():
             await generator.aclose()
 
 
@@ -190,9 +202,9 @@ def find_adapter(agent: Any, agent_type: str | None = None) -> Adapter:
         if reason := kind.refusal(agent):
             raise AgentError(f"agent_type={agent_type!r} was asked for, but {reason}.")
         return kind(agent)
+    if looks_like_factory(agent) and (made := framework_objects({"made": made_by(agent)})):
+        return find_adapter(agent, adapter_name(made["made"]))
     if (known := adapter_name(agent)) is not None:
-        return find_adapter(agent, known)
-    if looks_like_factory(agent) and (known := adapter_name(made_by(agent))) is not None:
         return find_adapter(agent, known)
     fallback: type[Adapter] = ADAPTERS.load("function")
     reason = fallback.refusal(agent) or f"a {type(agent).__name__} is none of the known kinds"

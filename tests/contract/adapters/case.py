@@ -25,6 +25,11 @@ class Case:
     def is_installed(self) -> bool:
         return find_spec(self.package) is not None
 
+    @property
+    def can_use_tools(self) -> bool:
+        """False where two packages of this environment do not fit together."""
+        return True
+
     def team(self, server: FakeOpenAI, *, stream: bool = False, tool: Callable[..., Any] | None = None) -> Any:
         """The agents, talking to `server`; the writer has `tool`."""
         raise NotImplementedError

@@ -34,7 +34,8 @@ class Rollout(NamedTuple):
 
 
 def rollouts(agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None = None) -> list[Rollout]:
-    """One rollout of each input, all at once."""
+    """One rollout of each input, as many at once as the adapter allows."""
+    limit = asyncio.Semaphore(agent.adapter.max_concurrency or len(inputs))
     threads = AgentThreads()
     agent.prepare()
 
@@ -43,7 +44,8 @@ def rollouts(agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None =
         scope = Scope(agent.agent_id, policy=policy, recorder=recorder, tools=ToolModes(agent.tool_modes))
         output, error = None, None
         try:
-            output = await threads.run(lambda: agent.adapter.invoke(task_input), scope, 60)
+            async with limit:
+                output = await threads.run(lambda: agent.adapter.invoke(task_input), scope, 60)
         except Exception as raised:
             error = raised
         return Rollout(output, error, recorder.steps())
@@ -73,10 +75,10 @@ def site_of(done: Rollout, agent: str) -> PromptSite:
 
 
 def answers_of(*calls: Callable[[], Any]) -> list[Any]:
-    """What the calls give, one after the other; coroutines are awaited, all on one loop."""
+    """What the calls give: plain ones on threads (some frameworks refuse one with a loop), coroutines on one loop."""
 
     async def answer() -> list[Any]:
-        results = [call() for call in calls]
+        results = [await asyncio.to_thread(call) for call in calls]
         return [await result if inspect.isawaitable(result) else result for result in results]
 
     return asyncio.run(answer())

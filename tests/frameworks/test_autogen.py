@@ -1,0 +1,197 @@
+"""AutoGen: every kind of team, copies of them, loading by path, and the private names the adapter leans on."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pytest
+from tests.contract.adapters.cases.autogen_case import AutoGenCase, client_for
+from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
+from tests.contract.adapters.rollouts import rollout, rollouts
+from tests.servers import FakeOpenAI
+
+from agentlightning import wrap_agent
+from agentlightning.adapters import autogen_hooks, watching
+from agentlightning.trainer.config import config_from
+from agentlightning.trainer.resolve import load_agent
+
+HELLO = question("hello")
+FILE = """
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.teams import RoundRobinGroupChat
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+{body}
+"""
+CLIENT = 'client = OpenAIChatCompletionClient(model="gpt-4o", api_key="k", base_url="http://127.0.0.1:1/v1")'
+TEAM = """coder_agent = AssistantAgent("coder_agent", client, system_message="You write code.")
+reviewer_agent = AssistantAgent("reviewer_agent", client, system_message="You review code.")
+"""
+DUO = "RoundRobinGroupChat([coder_agent, reviewer_agent])"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(chat_model) as running:
+        yield running
+
+
+def agents(server: FakeOpenAI, **options: Any) -> list[Any]:
+    from autogen_agentchat.agents import AssistantAgent
+
+    client = client_for(server)
+    prompts = {"writer": WRITER, "critic": CRITIC}
+    return [
+        AssistantAgent(name, client, system_message=text, description=f"the {name}", **options)
+        for name, text in prompts.items()
+    ]
+
+
+def test_a_single_agent_is_an_agent(server: FakeOpenAI) -> None:
+    writer = agents(server)[0]
+    done = rollout(wrap_agent(writer), HELLO)
+    assert (done.output, done.speakers) == ("hello", ["writer"])
+
+
+def test_a_selectors_own_question_is_the_teams(server: FakeOpenAI) -> None:
+    from autogen_agentchat.teams import SelectorGroupChat
+
+    turns = iter(["writer", "critic"] * 9)
+    server.reply(lambda body: next(turns) if "Read the following" in str(body) else chat_model(body))
+    team = SelectorGroupChat(agents(server), client_for(server), max_turns=2, allow_repeated_speaker=True)
+    done = rollout(wrap_agent(team, name="panel"), HELLO)
+    assert done.speakers == ["panel", "writer", "panel", "critic"]
+    assert done.calls[0].call is not None and "the critic" in str(done.calls[0].call.messages[0])
+    assert done.calls[0].call.messages[0]["role"] == "system"
+
+
+def test_a_swarm_hands_over(server: FakeOpenAI) -> None:
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_agentchat.teams import Swarm
+
+    writer = AssistantAgent("writer", client_for(server), system_message=WRITER, handoffs=["critic"])
+    done = rollout(wrap_agent(Swarm([writer, agents(server)[1]], max_turns=2)), HELLO)
+    assert done.speakers == ["writer", "critic"] and done.output == "hello"
+
+
+def test_a_graph_flow_runs_its_nodes(server: FakeOpenAI) -> None:
+    from autogen_agentchat.teams import DiGraphBuilder, GraphFlow
+
+    writer, critic = agents(server)
+    graph = DiGraphBuilder().add_node(writer).add_node(critic).add_edge(writer, critic).build()
+    done = rollout(wrap_agent(GraphFlow([writer, critic], graph=graph)), HELLO)
+    assert done.speakers == ["writer", "critic"] and done.output == "hello"
+
+
+def test_magentic_one_asks_as_the_team(server: FakeOpenAI) -> None:
+    from autogen_agentchat.teams import MagenticOneGroupChat
+
+    team = MagenticOneGroupChat(agents(server), client_for(server), max_turns=1)
+    [done] = rollouts(wrap_agent(team, name="magentic"), [HELLO])
+    assert done.speakers and set(done.speakers) <= {"magentic", "writer", "critic"}
+    assert done.speakers[0] == "magentic"
+
+
+def test_members_of_teams_within_teams_are_found(server: FakeOpenAI) -> None:
+    from autogen_agentchat.agents import SocietyOfMindAgent
+    from autogen_agentchat.teams import RoundRobinGroupChat
+
+    inner = SocietyOfMindAgent("society", RoundRobinGroupChat(agents(server), max_turns=2), client_for(server))
+    assert wrap_agent(RoundRobinGroupChat([inner], max_turns=1)).adapter.members() == ["society", "writer", "critic"]
+
+
+def test_the_users_own_team_is_left_as_it_was(server: FakeOpenAI) -> None:
+    team = AutoGenCase().team(server)
+    agent = wrap_agent(team)
+    rollouts(agent, [HELLO] * 3)
+    assert agent.adapter.max_concurrency is None and not agent.adapter.health()
+    assert (
+        asyncio.run(team.save_state())["agent_states"]
+        == asyncio.run(AutoGenCase().team(server).save_state())["agent_states"]
+    )
+
+
+def test_tools_of_a_copy_still_see_their_module(server: FakeOpenAI) -> None:
+    copied = wrap_agent(AutoGenCase().team(server, tool=uses_its_module)).adapter.fresh_copy()
+    assert copied._participants[0]._tools[0]._func is uses_its_module
+
+
+def uses_its_module(word: str) -> str:
+    """Needs a name of this file."""
+    return FILE[:1] + word
+
+
+def test_what_cannot_be_copied_runs_one_at_a_time_and_says_so(server: FakeOpenAI) -> None:
+    team = AutoGenCase().team(server)
+    team._participants[0].telephone = (number for number in range(3))
+    agent = wrap_agent(team)
+    assert agent.adapter.max_concurrency == 1
+    assert "cannot be copied" in agent.adapter.health()[0] and "one at a time" in agent.adapter.health()[0]
+    done = rollouts(agent, [HELLO, question("again")])
+    assert [(each.output, each.error) for each in done] == [("hello", None), ("again", None)]
+
+
+def test_a_factory_makes_one_for_each_rollout(server: FakeOpenAI) -> None:
+    made: list[Any] = []
+
+    def create_team() -> Any:
+        made.append(AutoGenCase().team(server))
+        return made[-1]
+
+    agent = wrap_agent(create_team)
+    num_looked_at = len(made)
+    assert [done.output for done in rollouts(agent, [HELLO] * 4)] == ["hello"] * 4
+    assert len(made) == num_looked_at + 4 and agent.adapter.name == "autogen"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{CLIENT}\n{TEAM}team = {DUO}",
+        "def create_team():\n" + indent(f"{CLIENT}\n{TEAM}return {DUO}", "    "),
+        "async def team():\n" + indent(f"{CLIENT}\n{TEAM}return {DUO}", "    "),
+    ],
+    ids=["object", "factory", "async factory"],
+)
+def test_the_published_configuration_finds_the_team(tmp_path: Path, body: str) -> None:
+    (tmp_path / "my_autogen_agent.py").write_text(FILE.format(body=body))
+    targets = ["coder_agent", "reviewer_agent"]
+    section = {"type": "autogen", "path": str(tmp_path / "my_autogen_agent.py"), "target_agents": targets}
+    loaded = load_agent(config_from({"agent": section})).agent
+    assert loaded.adapter.name == "autogen" and loaded.adapter.members() == targets
+
+
+def test_without_the_span_an_agents_own_turn_names_the_speaker(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = [name for name in watching._HOOKS if name.startswith("autogen_agentchat")]
+    for name in modules:  # as if AutoGen had never named anybody
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "trace_invoke_agent_span", module.trace_invoke_agent_span.__wrapped__.__wrapped__)
+    monkeypatch.setattr(watching, "_missing", {})
+    autogen_hooks.watch_agents(object())
+    agent = wrap_agent(AutoGenCase().team(server))
+    assert rollout(agent, HELLO).speakers == ["writer", "critic"]
+    assert "has no trace_invoke_agent_span" in agent.adapter.health()[0]
+
+
+@pytest.mark.parametrize("module", [name for name in watching._HOOKS if name.startswith("autogen_agentchat")])
+def test_canary_the_turns_of_agents_are_named(module: str) -> None:
+    assert hasattr(importlib.import_module(module), "trace_invoke_agent_span")
+    assert not watching.missing("autogen")
+
+
+@pytest.mark.parametrize("name", ["_participants", "_runtime", "_initialized"])
+def test_canary_teams_have_what_copies_need(server: FakeOpenAI, name: str) -> None:
+    assert hasattr(AutoGenCase().team(server), name)
+
+
+def test_canary_tools_run_through_run_json() -> None:
+    from autogen_core.tools import BaseTool
+
+    assert hasattr(BaseTool.run_json, "__wrapped__")

@@ -1,0 +1,121 @@
+"""LangChain: chains and what they take and give, async parts, caches, and the names the adapter leans on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.contract.adapters.model import WRITER, chat_model, question
+from tests.contract.adapters.rollouts import answers_of, rollout, rollouts, site_of
+from tests.servers import FakeOpenAI
+
+from agentlightning import Policy, wrap_agent
+from agentlightning.adapters import watching
+from agentlightning.adapters.runnables import answer_of
+from agentlightning.errors import AgentError
+
+HELLO = question("hello")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(chat_model) as running:
+        yield running
+
+
+def model(server: FakeOpenAI, **options: Any) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model="m", api_key="k", base_url=server.base_url, **options)  # type: ignore[arg-type]
+
+
+def prompt(text: str = "{question}") -> Any:
+    from langchain_core.prompts import ChatPromptTemplate
+
+    return ChatPromptTemplate.from_messages([("system", WRITER), ("user", text)])
+
+
+def test_a_chain_takes_text_by_its_one_variable(server: FakeOpenAI) -> None:
+    agent = wrap_agent(prompt() | model(server), name="chain")
+    done = rollout(agent, HELLO)
+    assert (agent.adapter.name, done.output, done.speakers) == ("langchain", "hello", ["chain"])
+    assert rollout(agent, {"question": HELLO}).output == "hello"
+
+
+def test_a_chain_with_two_variables_asks_for_fields(server: FakeOpenAI) -> None:
+    agent = wrap_agent(prompt("{question} in {language}") | model(server))
+    [refused] = rollouts(agent, [HELLO])
+    assert isinstance(refused.error, AgentError) and "'language', 'question'" in str(refused.error)
+    assert rollout(agent, {"question": HELLO, "language": "English"}).output == "hello"
+
+
+def test_fields_that_do_not_fit_name_those_that_do(server: FakeOpenAI) -> None:
+    [refused] = rollouts(wrap_agent(prompt() | model(server)), [{"qestion": "x"}])
+    assert "Did you mean 'question'" in str(refused.error)
+
+
+def test_what_only_runs_asynchronously_does(server: FakeOpenAI) -> None:
+    from langchain_core.runnables import RunnableLambda
+
+    async def think(question: str) -> Any:
+        return (await model(server).ainvoke([("system", WRITER), ("user", question)])).content
+
+    assert rollout(wrap_agent(RunnableLambda(think)), HELLO).output == "hello"
+
+
+def test_a_cache_does_not_answer_a_steered_call(server: FakeOpenAI) -> None:
+    from langchain_core.caches import InMemoryCache
+    from langchain_core.globals import set_llm_cache
+
+    set_llm_cache(InMemoryCache())
+    try:
+        chain = prompt() | model(server)
+        assert [chain.invoke({"question": HELLO}).content for _ in range(2)] == ["hello"] * 2
+        assert len(server.requests) == 1
+        agent = wrap_agent(chain, name="chain")
+        loud = Policy().with_prompt(site_of(rollout(agent, HELLO), "chain"), "Shout.")
+        assert rollout(agent, HELLO, loud).output == "LOUD HELLO"
+        assert answers_of(lambda: wrap_agent(chain, name="chain").use(loud)(HELLO)) == ["LOUD HELLO"]
+        assert chain.invoke({"question": HELLO}).content == "hello" and len(server.requests) == 4
+    finally:
+        set_llm_cache(None)
+
+
+def test_a_models_own_cache_does_not_either(server: FakeOpenAI) -> None:
+    from langchain_core.caches import InMemoryCache
+
+    agent = wrap_agent(prompt() | model(server, cache=InMemoryCache()), name="chain")
+    assert [done.output for done in (rollout(agent, HELLO), rollout(agent, HELLO))] == ["hello"] * 2
+    assert len(server.requests) == 2
+
+
+def test_answers_become_text_or_data() -> None:
+    from langchain_core.messages import AIMessage
+
+    assert answer_of(AIMessage([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])) == "ab"
+    assert answer_of({"messages": [AIMessage("x")], "structured_response": {"a": 1}}) == {"a": 1}
+    assert answer_of({"input": "q", "output": "a"}, {"input": "q"}) == "a"
+    assert answer_of({"question": "q", "draft": "d"}, {"question": "q"}) == "d"
+    assert answer_of("text") == "text"
+
+
+def test_canary_the_hooks_found_all_they_lean_on(server: FakeOpenAI) -> None:
+    model(server)
+    wrap_agent(prompt() | model(server))
+    assert watching.missing("langchain") == []
+
+
+@pytest.mark.parametrize("name", ["_generate_with_cache", "_agenerate_with_cache"])
+def test_canary_models_answer_from_caches_there(name: str) -> None:
+    from langchain_core.language_models.chat_models import BaseChatModel
+
+    assert callable(getattr(BaseChatModel, name, None))
+
+
+def test_canary_created_agents_are_marked(server: FakeOpenAI) -> None:
+    from langchain.agents import create_agent
+
+    from agentlightning.adapters.runnables import is_created_agent
+
+    assert is_created_agent(create_agent(model(server), []))

@@ -1,0 +1,126 @@
+"""LangGraph: states of one's own, memory, agents inside nodes, node caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
+from tests.contract.adapters.rollouts import rollout, rollouts
+from tests.servers import FakeOpenAI
+from typing_extensions import TypedDict
+
+from agentlightning import wrap_agent
+from agentlightning.errors import AgentError
+
+HELLO = question("hello")
+
+
+class Draft(TypedDict, total=False):
+    question: str
+    draft: str
+    answer: str
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(chat_model) as running:
+        yield running
+
+
+def model(server: FakeOpenAI) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model="m", api_key="k", base_url=server.base_url)  # type: ignore[arg-type]
+
+
+def graph_of(*nodes: Any, state: Any = Draft, **options: Any) -> Any:
+    from langgraph.graph import StateGraph
+
+    graph = StateGraph(state)
+    graph.add_sequence([(name, node) for name, node in nodes])
+    graph.set_entry_point(nodes[0][0])
+    graph.set_finish_point(nodes[-1][0])
+    return graph.compile(**options)
+
+
+def test_a_state_of_ones_own_takes_a_question_and_gives_an_answer(server: FakeOpenAI) -> None:
+    def write(state: Draft) -> Draft:
+        return {"answer": model(server).invoke([("system", WRITER), ("user", state["question"])]).content}
+
+    agent = wrap_agent(graph_of(("write", write)))
+    assert agent.adapter.name == "langgraph" and agent.adapter.members() == ["write"]
+    assert rollout(agent, HELLO).output == "hello"
+    assert rollout(agent, {"question": HELLO}).output == "hello"
+
+
+def test_an_async_node_runs(server: FakeOpenAI) -> None:
+    async def write(state: Draft) -> Draft:
+        return {"answer": (await model(server).ainvoke([("system", WRITER), ("user", state["question"])])).content}
+
+    assert [done.output for done in rollouts(wrap_agent(graph_of(("write", write))), [HELLO] * 4)] == ["hello"] * 4
+
+
+def test_memory_is_not_shared_between_rollouts(server: FakeOpenAI) -> None:
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.graph import MessagesState
+
+    def write(state: MessagesState) -> Any:
+        return {"messages": [model(server).invoke([("system", WRITER), *state["messages"]])]}
+
+    agent = wrap_agent(graph_of(("write", write), state=MessagesState, checkpointer=InMemorySaver()))
+    done = rollouts(agent, [question("a"), question("b")])
+    assert [each.output for each in done] == ["a", "b"]
+    assert all(len(each.calls[0].call.messages) == 2 for each in done if each.calls[0].call)
+
+
+def test_agents_inside_nodes_speak_by_their_own_name(server: FakeOpenAI) -> None:
+    from langchain.agents import create_agent
+    from langgraph.graph import MessagesState
+
+    named = create_agent(model(server), [], system_prompt=WRITER, name="bob")
+    unnamed = create_agent(model(server), [], system_prompt=CRITIC)
+
+    def call(state: MessagesState) -> Any:
+        return {"messages": unnamed.invoke({"messages": state["messages"]})["messages"][-1:]}
+
+    agent = wrap_agent(graph_of(("first", named), ("second", call), state=MessagesState))
+    assert agent.adapter.members() == ["bob", "second"]
+    assert rollout(agent, HELLO).speakers == ["bob", "second"]
+
+
+def test_a_node_cache_does_not_answer(server: FakeOpenAI) -> None:
+    from langgraph.cache.memory import InMemoryCache
+    from langgraph.graph import END, START, StateGraph
+    from langgraph.types import CachePolicy
+
+    def write(state: Draft) -> Draft:
+        return {"answer": model(server).invoke([("system", WRITER), ("user", state["question"])]).content}
+
+    graph = StateGraph(Draft)
+    graph.add_node("write", write, cache_policy=CachePolicy())
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    agent = wrap_agent(graph.compile(cache=InMemoryCache()))
+    assert rollout(agent, HELLO).output == rollout(agent, HELLO).output == "hello"
+    assert len(server.requests) == 2
+
+
+def test_a_graph_that_is_not_compiled_is_refused_with_the_remedy() -> None:
+    from langgraph.graph import StateGraph
+
+    with pytest.raises(AgentError, match=r"wrap graph\.compile\(\)"):
+        wrap_agent(StateGraph(Draft), "langgraph")
+
+
+def test_a_function_with_a_graph_inside_names_its_nodes(server: FakeOpenAI) -> None:
+    def write(state: Draft) -> Draft:
+        return {"answer": model(server).invoke([("system", WRITER), ("user", state["question"])]).content}
+
+    inner = graph_of(("write", write))
+
+    def answer(text: str) -> str:
+        return inner.invoke({"question": text})["answer"]
+
+    assert rollout(wrap_agent(answer), HELLO).speakers == ["write"]
