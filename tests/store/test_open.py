@@ -68,7 +68,9 @@ def test_an_unknown_scheme_is_refused_with_what_is_known_and_without_the_passwor
     with pytest.raises(ConfigError) as caught:
         open_store("sqlit://user:hunter2@host/db")
     assert "begin with 'sqlit'. Did you mean 'sqlite'?" in str(caught.value)
-    assert "a folder (./runs), memory:, sqlite://" in str(caught.value)
+    assert "a folder (./runs), memory:, az://, gs://, postgres://, postgresql://, s3://, segments://, sqlite://" in str(
+        caught.value
+    )
     assert "hunter2" not in str(caught.value)
 
 

@@ -416,6 +416,14 @@ def test_a_record_the_server_refuses_fails_alone(store: Store) -> None:
     assert ids(store, where={"id": ["nul \0 nul", "a"]}) == ["a"]
 
 
+def test_a_text_with_a_nul_is_found_by_it(store: Store) -> None:
+    store.submit([make_record("log", "a", {"text": "x \0 y"}), make_record("log", "b", {"text": "x "})]).result(
+        timeout=10
+    )
+    assert ids(store, where={"text": "x \0 y"}) == ["a"]
+    assert ids(store, where={"text": ["x \0 z", "x "]}) == ["b"]
+
+
 def test_rows_that_somebody_deleted_are_missed(cluster: Cluster, address: str, store: Store) -> None:
     append(store, "a", "b", "c")
     assert asyncio.run(store.verify()) == []

@@ -56,7 +56,7 @@ class BlobFolder:
     def all(self) -> Generator[BlobRef]:
         """Every blob, by name."""
         for path in sorted(self.folder.glob("*/*")):
-            if _DIGEST.fullmatch(path.name):
+            if is_digest(path.name):
                 yield BlobRef(path.name, path.stat().st_size)
 
     def _chunks(self, ref: BlobRef) -> Generator[bytes]:
@@ -78,9 +78,14 @@ class BlobFolder:
             raise StoreError(f"blob {path} could not be read: {error.strerror or error}.") from error
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is a SHA-256 digest as we write it."""
+    return bool(_DIGEST.fullmatch(text))
+
+
 def blob_name(ref: BlobRef) -> str:
     """`ab/ab12…`, the same in every store. StoreError when the reference is not a SHA-256 digest."""
-    if not _DIGEST.fullmatch(ref.sha256):
+    if not is_digest(ref.sha256):
         raise StoreError(f"{ref.sha256!r} is no blob reference: expected 64 lower-case hex digits (SHA-256).")
     return f"{ref.sha256[:2]}/{ref.sha256}"
 

@@ -6,6 +6,7 @@ writer, so a segment that turns up late is never skipped, whatever the clocks sa
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Sequence
@@ -79,13 +80,8 @@ class SegmentBackend:
         rows = [row for group in groups for row in group]
         if not rows:
             return [self.last()] * len(groups)
-        segment = self._writer.write(rows)
-        cursors: list[Cursor] = []
-        num_rows = 0
-        for group in groups:
-            num_rows += len(group)
-            cursors.append(segment.cursor(num_rows))
-        return cursors
+        cursors = self._writer.write(rows).cursors()
+        return [cursors.at(num_rows) for num_rows in itertools.accumulate(len(group) for group in groups)]
 
     def query(self, kind: str | Sequence[str] | None, where: Where | None, *, newest_first: bool) -> Query:
         return Query(kind, where, newest_first=newest_first)
@@ -95,8 +91,8 @@ class SegmentBackend:
         self._sync()
         return self._index.ranges_after(position) if since else [(0, self._index.newest().until)]
 
-    def page(self, query: Query, after: int, until: int, limit: int) -> Page:
-        return self._index.page(query, after, until, limit)
+    def page(self, query: Query, since: Cursor | None, after: int, until: int, limit: int) -> Page:
+        return self._index.page(query, parse_cursor(since), after, until, limit)
 
     def last(self) -> Cursor:
         self._sync()

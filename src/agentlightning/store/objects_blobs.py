@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Generator, Iterable
 
 from agentlightning.store.base import BlobRef
-from agentlightning.store.blobs import CHUNK_BYTES, blob_name, missing, verified
+from agentlightning.store.blobs import CHUNK_BYTES, blob_name, is_digest, missing, verified
 from agentlightning.store.objects_place import Missing, Objects
 
 _IN_MEMORY_BYTES = 8 << 20
@@ -42,9 +42,9 @@ class ObjectBlobs:
     def all(self) -> Generator[BlobRef]:
         """Every blob, by name."""
         for listed in self._objects.list("blobs"):
-            ref = BlobRef(listed.name.rpartition("/")[2], listed.size)
-            if f"blobs/{blob_name(ref)}" == listed.name:
-                yield ref
+            name = listed.name.rpartition("/")[2]
+            if is_digest(name):
+                yield BlobRef(name, listed.size)
 
     def _read(self, ref: BlobRef) -> Generator[bytes]:
         try:

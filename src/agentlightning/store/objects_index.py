@@ -42,6 +42,9 @@ _TABLES = """
 _COLUMNS = "writer, number, clock, after, until, before, progress"
 
 
+_START = Position(Progress())
+
+
 class Arrived(NamedTuple):
     """A segment in the index: its rows have positions (after, until]; `before` and `progress` frame it."""
 
@@ -53,13 +56,28 @@ class Arrived(NamedTuple):
     before: str
     progress: str
 
-    def cursor(self, num_rows: int) -> Cursor:
+    @property
+    def id(self) -> SegmentId:
+        return SegmentId(self.writer, self.number)
+
+    def cursors(self, since: Position = _START) -> SegmentCursors:
+        """The cursors of somebody who had read `since`, then what arrived here."""
+        before = since.joined(parse_progress(self.before), without=self.id)
+        return SegmentCursors(self, str(before), Cursor(str(since.joined(parse_progress(self.progress)))))
+
+
+class SegmentCursors(NamedTuple):
+    """Where readers of a segment stand, at its start, at its end, and in between."""
+
+    segment: Arrived
+    before: str
+    after: Cursor
+
+    def at(self, num_rows: int) -> Cursor:
         """Behind its first rows."""
-        if num_rows == self.until - self.after:
-            return Cursor(self.progress)
-        if num_rows == 0:
-            return Cursor(self.before)
-        return cursor_within(self.before, SegmentId(self.writer, self.number), num_rows)
+        if num_rows == self.segment.until - self.segment.after:
+            return self.after
+        return cursor_within(self.before, self.segment.id, num_rows) if num_rows else Cursor(self.before)
 
 
 _NOTHING = Arrived(0, 0, 0, 0, 0, "0", "0")
@@ -108,27 +126,26 @@ class SegmentIndex:
         with self._explained(), self._readers.connection() as connection:
             for row in connection.execute(select, [position.progress.base]):
                 arrived = Arrived(*row)
-                id = SegmentId(arrived.writer, arrived.number)
-                if position.progress.includes(id):
+                if position.progress.includes(arrived.id):
                     continue
-                after = arrived.after + (position.num_rows if id == position.within else 0)
+                after = arrived.after + position.num_rows(arrived.id)
                 if ranges and ranges[-1][1] == after:
                     after = ranges.pop()[0]
                 ranges.append((after, arrived.until))
         return ranges
 
-    def page(self, query: Query, after: int, until: int, limit: int) -> Page:
+    def page(self, query: Query, since: Position, after: int, until: int, limit: int) -> Page:
         """The first records of a range that match, with cursors that mean the same everywhere."""
         with self._explained(), self._readers.connection() as connection:
             rows, is_last = page_rows(connection, query, after, until, limit)
             found: list[tuple[int, StoredRecord]] = []
-            arrived = _NOTHING
+            arrived, cursors = _NOTHING, _NOTHING.cursors()
             select = f"SELECT {_COLUMNS} FROM segments WHERE until >= ? AND until > after ORDER BY until LIMIT 1"
             for position, *columns in rows:
                 if not arrived.after < position <= arrived.until:
                     arrived = Arrived(*connection.execute(select, [position]).fetchone())
-                cursor = arrived.cursor(position - arrived.after)
-                found.append((position, stored_of(columns, cursor, self._place)))
+                    cursors = arrived.cursors(since)
+                found.append((position, stored_of(columns, cursors.at(position - arrived.after), self._place)))
         return Page(found, is_last)
 
     def damage(self) -> list[str]:

@@ -46,6 +46,10 @@ class Missing(StoreError):
     """There is no such object (but the bucket is there)."""
 
 
+class Refused(StoreError):
+    """Whoever was asked said no: nothing was changed."""
+
+
 class Objects:
     """Bytes under names below one prefix. Blocking; used from any thread."""
 
@@ -141,8 +145,8 @@ class Objects:
         except (errors.BaseError, OSError) as error:
             if isinstance(error, StoreError):
                 raise
-            kind = Missing if isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(str(error)) else StoreError
-            raise kind(f"store {self.place} could not be {action}: {_said(error)}. {_remedy(error)}") from error
+            kind, remedy = _meaning(error)
+            raise kind(f"store {self.place} could not be {action}: {_said(error)}. {remedy}") from error
 
     def _open(self, bucket: str, prefix: str, options: dict[str, str]) -> Any:
         stores: Any = _import("obstore.store", self.scheme)
@@ -210,6 +214,7 @@ def _import(module: str, scheme: str) -> Any:
 
 
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+_NOT_WRITABLE = re.compile(r"os error (13|30)\b")
 _CODE = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)(?:\n.*?)?</Message>", re.DOTALL)
 
 
@@ -221,18 +226,17 @@ def _said(error: Exception) -> str:
     return text.partition("\n")[0].rstrip(".")
 
 
-def _remedy(error: Exception) -> str:
+def _meaning(error: Exception) -> tuple[type[StoreError], str]:
+    """What kind of error it is, and what to do about it."""
     name, text = type(error).__name__, str(error)
-    if "read-only file system" in text.lower() or name == "PermissionError":
-        return "Make the folder writable for this user, or choose another store address."
-    if name == "PermissionDeniedError" and "os error" in text:
-        return "Make the folder writable for this user, or choose another store address."
+    if _NOT_WRITABLE.search(text):
+        return Refused, "Make the folder writable for this user, or choose another store address."
     if name in ("PermissionDeniedError", "UnauthenticatedError"):
-        return "Check the credentials: whether they have expired, and whether they allow reading, listing and writing."
-    if "No space left" in text or "os error 28" in text:
-        return "The disk is full. Free some space and try again."
+        return Refused, "Check the credentials: have they expired, and do they allow reading, listing and writing?"
+    if "os error 28" in text:
+        return Refused, "The disk is full. Free some space and try again."
     if _NO_BUCKET.search(text):
-        return "Create the bucket or container first, or correct the address."
-    if name == "FileNotFoundError":
-        return "Was something deleted from the store?"
-    return "Check the network, the endpoint and the region; nothing is lost, so try again when it is back."
+        return Refused, "Create the bucket or container first, or correct the address."
+    if isinstance(error, FileNotFoundError):
+        return Missing, "Was something deleted from the store?"
+    return StoreError, "Check the network, the endpoint and the region, and try again."

@@ -7,13 +7,12 @@ writer 6 whole. `3|5=12@6.0.40` · also the first 40 records of segment 0 of wri
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from agentlightning.errors import ConfigError
 from agentlightning.store.base import Cursor
 from agentlightning.store.objects_segment import SegmentId
 
-_CURSOR = re.compile(r"(\d+)((?:\|\d+=\d+!?)*)(?:@(\d+)\.(\d+)\.(\d+))?", re.ASCII)
+_CURSOR = re.compile(r"\d+(\|\d+=\d+!?)*(@\d+\.\d+\.\d+)*", re.ASCII)
 
 
 class Progress:
@@ -46,6 +45,20 @@ class Progress:
         self._last[id.writer] = id.number
         if is_seal:
             self._sealed.add(id.writer)
+            self._shorten()
+
+    def joined(self, other: Progress) -> Progress:
+        """What either of them includes."""
+        base = max(self._base, other._base)
+        last = dict(self._last)
+        for writer, number in other._last.items():
+            last[writer] = max(number, last.get(writer, number))
+        last = {writer: number for writer, number in last.items() if writer >= base}
+        joined = Progress(base, last, {writer for writer in self._sealed | other._sealed if writer >= base})
+        joined._shorten()
+        return joined
+
+    def _shorten(self) -> None:
         while self._base in self._sealed:
             self._sealed.discard(self._base)
             self._last.pop(self._base, None)
@@ -56,12 +69,30 @@ class Progress:
         return f"{self._base}{''.join(entries)}"
 
 
-class Position(NamedTuple):
-    """Everything in `progress`, and the first `num_rows` of the segment `within`."""
+class Position:
+    """Everything in `progress`, and the first rows of some segments that are not in it."""
 
-    progress: Progress
-    within: SegmentId | None
-    num_rows: int
+    def __init__(self, progress: Progress, begun: dict[SegmentId, int] | None = None) -> None:
+        self.progress = progress
+        self._begun = begun or {}
+
+    def num_rows(self, id: SegmentId) -> int:
+        """How many rows of a segment that is not in `progress` have been read."""
+        return self._begun.get(id, 0)
+
+    def joined(self, progress: Progress, *, without: SegmentId | None = None) -> Position:
+        """What has been read by one who had read this, then everything in `progress`; `without` is left to say."""
+        begun = {id: num_rows for id, num_rows in self._begun.items() if id != without}
+        return Position(self.progress.joined(progress), begun)
+
+    def __str__(self) -> str:
+        begun = ((id, n) for id, n in sorted(self._begun.items()) if not self.progress.includes(id))
+        return f"{self.progress}{''.join(f'@{id.writer}.{id.number}.{n}' for id, n in begun)}"
+
+
+def cursor_within(before: str, id: SegmentId, num_rows: int) -> Cursor:
+    """Behind the first rows of a segment that comes after the cursor `before`."""
+    return Cursor(f"{before}@{id.writer}.{id.number}.{num_rows}")
 
 
 def parse_progress(text: str) -> Progress:
@@ -75,14 +106,9 @@ def parse_progress(text: str) -> Progress:
 def parse_cursor(cursor: Cursor | None) -> Position:
     """Where a cursor stands; the beginning for None. ConfigError when it is none of ours."""
     if cursor is None:
-        return Position(Progress(), None, 0)
-    found = _CURSOR.fullmatch(cursor)
-    if not found:
+        return Position(Progress())
+    if not _CURSOR.fullmatch(cursor):
         raise ConfigError(f"{cursor!r} is no cursor of this store. Use one that its append() or read() gave.")
-    within = SegmentId(int(found[3]), int(found[4])) if found[3] else None
-    return Position(parse_progress(found[1] + found[2]), within, int(found[5] or 0))
-
-
-def cursor_within(before: str, id: SegmentId, num_rows: int) -> Cursor:
-    """Behind the first rows of a segment that comes after `before`."""
-    return Cursor(f"{before}@{id.writer}.{id.number}.{num_rows}")
+    progress, *parts = cursor.split("@")
+    numbers = [[int(number) for number in part.split(".")] for part in parts]
+    return Position(parse_progress(progress), {SegmentId(writer, n): rows for writer, n, rows in numbers})

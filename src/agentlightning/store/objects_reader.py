@@ -64,18 +64,15 @@ class SegmentReader:
 
     def find_after(self, progress: Progress) -> list[tuple[int, range]]:
         """Writers with the numbers of the segments that came after `progress`, those included that should be there."""
-        known = progress.num_writers()
-        last = self._last_numbers(progress, [*self._open_writers(progress), known])
-        if last[known] is not None:
-            top = max(int(name.rpartition("/")[2]) for name in self._objects.folders("segments"))
-            last |= self._last_numbers(progress, range(known + 1, top + 1))
+        names = self._objects.folders("segments")
+        top = max((int(name.rpartition("/")[2]) for name in names), default=-1)
+        starts = {w: start for w in range(progress.base, top + 1) if (start := progress.next_number(w)) is not None}
         found: list[tuple[int, range]] = []
-        for writer, number in last.items():
-            start = progress.next_number(writer) or 0
-            # Numbers are claimed one after the other, so below a writer that is there, every one was there.
-            is_gone = number is None and start == 0 and writer < max(last) and last[max(last)] is not None
-            if number is not None or is_gone:
-                found.append((writer, range(start, (number or 0) + 1)))
+        for writer, last in zip(starts, self._pool.map(self._last_number, starts.items()), strict=True):
+            # Numbers are claimed one after the other: below a writer that is there, every one was there.
+            is_gone = last is None and starts[writer] == 0 and writer < top
+            if last is not None or is_gone:
+                found.append((writer, range(starts[writer], (last or 0) + 1)))
         return found
 
     def close(self) -> None:
@@ -95,16 +92,9 @@ class SegmentReader:
             if batch:
                 self._index.add(batch)
 
-    def _open_writers(self, progress: Progress) -> list[int]:
-        writers = range(progress.base, progress.num_writers())
-        return [writer for writer in writers if progress.next_number(writer) is not None]
-
-    def _last_numbers(self, progress: Progress, writers: list[int] | range) -> dict[int, int | None]:
-        """The last segment of each writer that is new, None where nothing is."""
-        return dict(zip(writers, self._pool.map(lambda w: self._last_number(progress, w), writers), strict=True))
-
-    def _last_number(self, progress: Progress, writer: int) -> int | None:
-        start = progress.next_number(writer) or 0
+    def _last_number(self, writer_and_start: tuple[int, int]) -> int | None:
+        """The last segment of a writer, from a number on; None when there is none."""
+        writer, start = writer_and_start
         after = SegmentId(writer, start - 1).name if start else ""
         ids = [id_of(listed.name) for listed in self._objects.list(folder_of(writer), after)]
         return max((id.number for id in ids if id), default=None)

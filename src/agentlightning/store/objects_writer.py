@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from agentlightning.errors import StoreError
 from agentlightning.store.objects_index import Arrived, SegmentIndex
-from agentlightning.store.objects_place import Objects
+from agentlightning.store.objects_place import Objects, Refused
 from agentlightning.store.objects_progress import parse_progress
 from agentlightning.store.objects_segment import Segment, SegmentId, encode, folder_of, id_of
 from agentlightning.store.rows import Row
@@ -70,6 +70,8 @@ class SegmentWriter:
             is_ours = self._objects.create(id.name, content) or self._objects.get(id.name) == content
             if is_ours and self._flushes:
                 self._objects.flush(id.name)
+        except Refused:
+            raise
         except StoreError as error:
             self._next = None
             raise StoreError(f"{error} It is not known whether this was kept; look before writing it again.") from error

@@ -73,8 +73,8 @@ class Backend(Protocol):
         """What is after the cursor now, as ascending ranges of positions (after, until]."""
         ...
 
-    def page(self, query: Any, after: int, until: int, limit: int) -> Page:
-        """The first records of a range that match."""
+    def page(self, query: Any, since: Cursor | None, after: int, until: int, limit: int) -> Page:
+        """The first records that match in one of the ranges `since` the cursor."""
         ...
 
     def last(self) -> Cursor:
@@ -139,7 +139,8 @@ class PagedStore:
         num_left, num_asked = math.inf if limit is None else limit, FIRST_PAGE_ROWS
         for after, until in reversed(ranges) if newest_first else ranges:
             while num_left > 0 and after < until:
-                page = await asyncio.to_thread(self._backend.page, query, after, until, int(min(num_left, num_asked)))
+                asked = int(min(num_left, num_asked))
+                page = await asyncio.to_thread(self._backend.page, query, since, after, until, asked)
                 for _, stored in page.found:
                     yield stored
                 num_left, num_asked = num_left - len(page.found), PAGE_ROWS

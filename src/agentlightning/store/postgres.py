@@ -96,7 +96,7 @@ class PostgresBackend:
     def ranges(self, since: Cursor | None) -> list[tuple[int, int]]:
         return [(parse_cursor(since), self.pulse())]
 
-    def page(self, query: PostgresQuery, after: int, until: int, limit: int) -> Page:
+    def page(self, query: PostgresQuery, since: Cursor | None, after: int, until: int, limit: int) -> Page:
         sql, values = query.page(self._records, after, until, limit)
         rows = self._ask(sql, values)
         found = [(row[0], stored_of(row[1:8], Cursor(str(row[0])), self.place)) for row in rows]

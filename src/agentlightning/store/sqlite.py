@@ -74,7 +74,7 @@ class SQLiteBackend:
     def ranges(self, since: Cursor | None) -> list[tuple[int, int]]:
         return [(parse_cursor(since), int(self.last()))]
 
-    def page(self, query: Query, after: int, until: int, limit: int) -> Page:
+    def page(self, query: Query, since: Cursor | None, after: int, until: int, limit: int) -> Page:
         with self._readers.connection() as connection:
             rows, is_last = page_rows(connection, query, after, until, limit)
         return Page([(row[0], stored_of(row[1:], Cursor(str(row[0])), self.place)) for row in rows], is_last)

@@ -40,6 +40,27 @@ def test_the_same_content_is_the_same_blob(store: Store) -> None:
     asyncio.run(scenario())
 
 
+def test_every_blob_is_listed_once(store: Store) -> None:
+    async def scenario() -> None:
+        assert [ref async for ref in store.blobs()] == []
+        refs = [await store.put_blob(content) for content in (b"a", b"", b"b" * 3_000_000, b"a")]
+        listed = [ref async for ref in store.blobs()]
+        assert sorted(listed, key=str) == sorted(set(refs), key=str)
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_who_leaves_a_blob_halfway_harms_nobody(store: Store) -> None:
+    async def scenario() -> None:
+        ref = await store.put_blob(b"w" * 5_000_000)
+        for _ in range(3):
+            async for _ in store.get_blob(ref):
+                break
+        assert len(await content(store, ref)) == 5_000_000
+
+    asyncio.run(scenario())
+
+
 def test_an_empty_blob_is_a_blob(store: Store) -> None:
     async def scenario() -> None:
         assert await content(store, await store.put_blob(b"")) == b""

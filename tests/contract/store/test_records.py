@@ -84,6 +84,34 @@ def test_a_filter_keeps_the_records_whose_fields_match(store: Store) -> None:
     asyncio.run(scenario())
 
 
+def test_a_filter_compares_values_and_never_their_spelling(store: Store) -> None:
+    long = "x" * 5000
+    bodies = {"long": long, "longer": long + "x", "int": 2, "float": 2.0, "text": "2", "true": True,
+              "one": 1, "none": None, "list": [2], "mapping": {"a": 2}, "large": 2**62, "small": -0.5}  # fmt: skip
+
+    async def found(wanted: Any) -> list[str]:
+        return await ids(store, "log", {"v": wanted})
+
+    async def scenario() -> None:
+        await store.append([log(id, {"v": value, "rest": {"v-1": {"_v": value}}}) for id, value in bodies.items()])
+        await store.append([log("without")])
+        assert await found(long) == ["long"]
+        assert await found([long + "x", "nothing"]) == ["longer"]
+        assert await found(2) == await found(2.0) == ["int", "float"]
+        assert await found("2") == ["text"]
+        assert await found(True) == await found([1]) == ["true", "one"]
+        assert await found(2**62) == ["large"]
+        assert await found(-0.5) == ["small"]
+        assert await found(None) == await found([None]) == ["none", "without"]
+        assert await found([None, "2", 2]) == ["int", "float", "text", "none", "without"]
+        assert await found(float("inf")) == await found("[2]x") == []
+        assert await ids(store, "log", {"v.a": 2}) == ["mapping"]
+        assert await ids(store, "log", {"rest.v-1._v": long}) == ["long"]
+        assert await ids(store, "log", {"rest": None}) == ["without"]
+
+    asyncio.run(scenario())
+
+
 def test_a_filter_takes_more_values_than_a_statement_has_parameters(store: Store) -> None:
     async def scenario() -> None:
         await store.append([log("needle", rollout="r-39999")])
@@ -298,6 +326,16 @@ def test_a_second_opening_of_the_same_address_sees_and_adds_records(store: Store
     asyncio.run(scenario())
 
 
+def test_a_store_that_is_well_says_so(store: Store) -> None:
+    async def scenario() -> None:
+        assert await store.verify() == []
+        await store.append([log("a"), log("b")])
+        await store.append([])
+        assert await store.verify() == []
+
+    asyncio.run(scenario())
+
+
 def test_a_closed_store_refuses_everything_and_says_so(store: Store) -> None:
     async def scenario() -> None:
         ref = await store.put_blob(b"x")
@@ -315,5 +353,9 @@ def test_a_closed_store_refuses_everything_and_says_so(store: Store) -> None:
             await store.put_blob(b"y")
         with pytest.raises(StoreError, match="is closed"):
             [chunk async for chunk in store.get_blob(ref)]
+        with pytest.raises(StoreError, match="is closed"):
+            [ref async for ref in store.blobs()]
+        with pytest.raises(StoreError, match="is closed"):
+            await store.verify()
 
     asyncio.run(scenario())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ async def write_rows(path: Path, rows: list[dict[str, Any]], left_out: list[Left
     """JSON Lines, and beside them `<path>.left_out.jsonl` with every rollout that was not taken and why."""
     await write_lines(path, _encoded(rows))
     await write_lines(path.with_name(f"{path.name}.left_out.jsonl"), _encoded(left_out))
+
+
+def distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without repetitions, in order."""
+    return list({msgspec.json.encode(row): row for row in rows}.values())
 
 
 async def _encoded(rows: list[Any]) -> AsyncGenerator[bytes]:

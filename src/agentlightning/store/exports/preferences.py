@@ -14,7 +14,7 @@ from agentlightning.data.conversations import Conversation, conversations
 from agentlightning.data.selection import judged, leave_out
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.store.base import Store
-from agentlightning.store.exports.base import Choice, ExportReport, chosen, write_rows
+from agentlightning.store.exports.base import Choice, ExportReport, chosen, distinct, write_rows
 from agentlightning.store.exports.sft import Flavor, for_trl, is_answer
 
 
@@ -53,10 +53,11 @@ async def export_preferences(
     for rollouts in tasks.values():
         paired: set[str] = set()
         for better, worse in list(_matched(rollouts, min_margin, choice.min_reward))[:max_pairs_per_task]:
-            if found := [row for pair in pairs(better, worse, agents) if (row := _row(pair, flavor)) not in rows]:
+            if found := [_row(pair, flavor) for pair in pairs(better, worse, agents)]:
                 paired |= {better.id, worse.id}
                 rows += found
         left_out += [leave_out(t, _why_alone(t, rollouts, min_margin)) for t in rollouts if t.id not in paired]
+    rows = distinct(rows)
     await write_rows(Path(path), rows, left_out)
     return ExportReport(len(rows), len(everything), left_out)
 

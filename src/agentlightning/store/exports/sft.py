@@ -10,10 +10,10 @@ from typing import Any, Literal
 from agentlightning.data.call import Message
 from agentlightning.data.conversations import Conversation, conversations
 from agentlightning.data.features import SUCCESS_REWARD
-from agentlightning.data.selection import Selection, best, judged, leave_out
+from agentlightning.data.selection import LeftOut, Selection, best, judged, leave_out
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.store.base import Store
-from agentlightning.store.exports.base import Choice, ExportReport, chosen, write_rows
+from agentlightning.store.exports.base import Choice, ExportReport, chosen, distinct, write_rows
 
 Flavor = Literal["openai", "trl"]
 """openai: `weight` 0 on answers not to be learned, tool arguments as JSON text. trl: no weights (set
@@ -38,9 +38,9 @@ async def export_sft(
     min_reward = SUCCESS_REWARD if choice.min_reward is None else choice.min_reward
     everything = [t async for t in chosen(store, Choice(where=choice.where, is_masked=choice.is_masked))]
     selection = best(judged(everything), min_reward=min_reward, best_of=best_of)
-    rows, selection = _rows(selection, flavor, agents)
-    await write_rows(Path(path), rows, selection.left_out)
-    return ExportReport(len(rows), len(everything), selection.left_out)
+    rows, left_out = _rows(selection, flavor, agents)
+    await write_rows(Path(path), rows, left_out)
+    return ExportReport(len(rows), len(everything), left_out)
 
 
 def examples(
@@ -66,15 +66,15 @@ def for_trl(message: Message) -> Message:
 
 def _rows(
     selection: Selection, flavor: Flavor, agents: Collection[str] | None
-) -> tuple[list[dict[str, Any]], Selection]:
+) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     rows: list[dict[str, Any]] = []
     left_out = list(selection.left_out)
     for trajectory in selection.kept:
-        found = [row for row in examples(trajectory, flavor, agents) if row not in rows]
+        found = examples(trajectory, flavor, agents)
         if not found:
-            left_out.append(leave_out(trajectory, "no answer of a model in it that is not in another rollout"))
+            left_out.append(leave_out(trajectory, "no answer of a model in it"))
         rows += found
-    return rows, Selection(selection.kept, left_out)
+    return distinct(rows), left_out
 
 
 def _example(conversation: Conversation, flavor: Flavor) -> dict[str, Any]:
