@@ -1,0 +1,101 @@
+"""CrewAI: copies of crews, roles with placeholders, flows, and the names the adapter leans on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.contract.adapters.cases.crewai_case import CrewAICase
+from tests.contract.adapters.model import WRITER, chat_model, question
+from tests.contract.adapters.rollouts import rollout, rollouts
+from tests.servers import FakeOpenAI
+
+from agentlightning import wrap_agent
+from agentlightning.adapters import watching
+
+HELLO = question("hello")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(chat_model) as running:
+        yield running
+
+
+def crew_of(server: FakeOpenAI, role: str, description: str) -> Any:
+    from crewai import LLM, Agent, Crew, Task
+
+    llm = LLM(model="openai/gpt-4o", api_key="k", base_url=server.base_url)
+    agent = Agent(role=role, goal="to repeat", backstory=WRITER, llm=llm)
+    return Crew(agents=[agent], tasks=[Task(description=description, expected_output="the same", agent=agent)])
+
+
+def test_role_goal_and_backstory_are_in_the_system_text(server: FakeOpenAI) -> None:
+    call = rollout(wrap_agent(CrewAICase().team(server)), HELLO).calls[0].call
+    assert call is not None and call.messages[0]["role"] == "system"
+    assert all(text in call.messages[0]["content"] for text in ("writer", "to repeat", WRITER))
+
+
+def test_a_role_with_a_placeholder_keeps_its_name(server: FakeOpenAI) -> None:
+    agent = wrap_agent(crew_of(server, "{language} expert", "Repeat: {question}"))
+    tasks = [{"question": HELLO, "language": language} for language in ("French", "Greek")]
+    assert agent.adapter.members() == ["{language} expert"]
+    assert [done.speakers for done in rollouts(agent, tasks)] == [["{language} expert"]] * 2
+
+
+def test_the_users_crew_is_left_as_it_was(server: FakeOpenAI) -> None:
+    crew = crew_of(server, "writer", "Repeat: {question}")
+    agent = wrap_agent(crew)
+    assert [done.output for done in rollouts(agent, [HELLO] * 3)] == ["hello"] * 3
+    assert crew.tasks[0].output is None and crew.tasks[0].description == "Repeat: {question}"
+    assert agent.adapter.max_concurrency is None and agent.adapter.health() == []
+
+
+def test_text_for_a_crew_without_a_placeholder_is_refused_with_the_reason(server: FakeOpenAI) -> None:
+    [refused] = rollouts(wrap_agent(crew_of(server, "writer", "Repeat nothing.")), [HELLO])
+    assert "has a placeholder such as {topic}" in str(refused.error)
+
+
+def test_text_for_a_crew_with_two_placeholders_asks_for_fields(server: FakeOpenAI) -> None:
+    [refused] = rollouts(wrap_agent(crew_of(server, "writer", "Repeat {a} and {b}.")), [HELLO])
+    assert "it takes a, b" in str(refused.error)
+
+
+def flow_class(server: FakeOpenAI) -> Any:
+    from crewai.flow.flow import Flow, listen, start
+
+    class RepeatFlow(Flow):
+        @start()
+        def first(self) -> str:
+            return self.state["input"]
+
+        @listen(first)
+        def then(self, said: str) -> str:
+            return crew_of(server, "writer", "Repeat: {question}").kickoff(inputs={"question": said}).raw
+
+    return RepeatFlow
+
+
+@pytest.mark.parametrize("form", ["class", "instance"])
+def test_a_flow_runs_anew_for_each_rollout(server: FakeOpenAI, form: str) -> None:
+    kind = flow_class(server)
+    agent = wrap_agent(kind if form == "class" else kind())
+    done = rollouts(agent, [question("one"), question("two")])
+    assert [(each.output, each.speakers, each.error) for each in done] == [
+        ("one", ["writer"], None),
+        ("two", ["writer"], None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["register_before_llm_call_hook", "register_before_tool_call_hook"])
+def test_canary_the_hooks_are_there(name: str) -> None:
+    import crewai.hooks
+
+    assert hasattr(crewai.hooks, name) and watching.missing("crewai") == []
+
+
+def test_canary_roles_are_kept_as_written(server: FakeOpenAI) -> None:
+    crew = crew_of(server, "{language} expert", "Repeat: {question}")
+    crew.agents[0].interpolate_inputs({"language": "French", "question": "x"})
+    assert crew.agents[0]._original_role == "{language} expert"
