@@ -40,6 +40,7 @@ def model_step(said: str, answered: str = "ok", **fields: Any) -> Step:
         ("GB82WEST12345698765432.", "[iban_1]."),
         ("from 203.0.113.7:8080", "from [ip_1]:8080"),
         ("from 2001:db8::8a2e:370:7334", "from [ip_1]"),
+        ("data: ann@x.org", "data: [email_1]"),
         ("ann@x.org, Bob@x.org, ANN@x.org", "[email_1], [email_2], [email_1]"),
         ("+1 555 010 0199 is +15550100199", "[phone_1] is [phone_1]"),
     ],
@@ -57,6 +58,7 @@ def test_personal_data_is_found_by_its_shape(text: str, masked: str) -> None:
         "std::vector<int>, 10:20:30, 17:45, a::b",
         "@decorator, user@localhost, 12 * 34 = 408, 100.000.000, 1,234,567,890",
         "1716239022, 1716239022123, 0.1234567",
+        "data:image/png;base64,4111 1111 1111 1111",
         "DE89370400440532013001 is no IBAN",
     ],
 )

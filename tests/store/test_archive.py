@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +20,6 @@ from agentlightning.data.trajectory import ErrorTag, Features, Reward, RolloutSt
 from agentlightning.errors import DataError, StoreError
 from agentlightning.store.archive import ImportReport, export_jsonl, import_jsonl
 from agentlightning.store.base import Store
-from agentlightning.store.open import open_store
 from agentlightning.store.trajectories import read_trajectories, trajectory_records
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -89,20 +87,6 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         usage=draw(usage),
         usd=draw(st.none() | number),
     )
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    opened = open_store("memory:")
-    yield opened
-    asyncio.run(opened.close())
-
-
-@pytest.fixture
-def other() -> Iterator[Store]:
-    opened = open_store("memory:")
-    yield opened
-    asyncio.run(opened.close())
 
 
 async def everything(store: Store, where: dict[str, Any] | None = None) -> list[Trajectory]:

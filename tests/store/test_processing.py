@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -19,13 +18,6 @@ from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
 from agentlightning.store.processing import process_new
 from agentlightning.store.trajectories import read_trajectories, trajectory_records
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    opened = open_store("memory:")
-    yield opened
-    asyncio.run(opened.close())
 
 
 def rollout(id: str, **fields: Any) -> Trajectory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,15 +13,7 @@ from agentlightning.data.record import make_record
 from agentlightning.data.trajectory import Reward, Step, Trajectory
 from agentlightning.errors import DataError
 from agentlightning.store.base import Store, StoredRecord
-from agentlightning.store.open import open_store
 from agentlightning.store.trajectories import read_trajectories, trajectory_records
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    opened = open_store("memory:")
-    yield opened
-    asyncio.run(opened.close())
 
 
 def rollout(id: str, **fields: Any) -> Trajectory:

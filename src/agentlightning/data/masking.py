@@ -17,6 +17,8 @@ from agentlightning.data.personal import find_personal
 from agentlightning.data.trajectory import ErrorTag, Features, Reward, Step, Trajectory
 
 _PLACEHOLDER = re.compile(r"\[(email|phone|card|ip|iban)_(\d{1,6})\]")
+_FILE = re.compile(r"data:[\w.+-]+/[\w.+-]+[;,]")
+"""An image or a file, as its bytes in a URL."""
 _Noun = TypeVar("_Noun", Call, Reply)
 
 
@@ -101,7 +103,7 @@ class _Masker:
         return masked
 
     def _text(self, text: str) -> str:
-        if text.startswith("data:"):  # an image or a file
+        if _FILE.match(text):
             return text
         content = _json_container(text)
         if content is None:

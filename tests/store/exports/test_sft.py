@@ -48,7 +48,7 @@ def test_only_good_rollouts_are_taken_and_the_others_are_listed_with_the_reason(
         "held out": "split test is kept for measuring",
         "crashed": "the rollout ended as failed",
         "stopped": "it was stopped by us, not ended by the agent",
-        "silent": "no answer of a model in it that is not in another rollout",
+        "silent": "no answer of a model in it",
     }
     assert {row["rollout"] for row in written(tmp_path / "sft.jsonl.left_out.jsonl")} == set(reasons(report))
 
