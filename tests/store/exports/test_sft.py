@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from pydantic import TypeAdapter
 from tests.store.rollouts import add, assistant, model, rollout, user, weather
 
 from agentlightning.store.base import Store
@@ -102,3 +104,9 @@ def test_best_of_n_and_one_agent_only(tmp_path: Path, store: Store) -> None:
 
     asyncio.run(scenario())
     assert [row["messages"][-1]["content"] for row in written(tmp_path / "sft.jsonl")] == ["B", "C"]
+
+
+def test_messages_are_what_openais_own_types_allow() -> None:
+    [row] = examples(weather("r"))
+    assert TypeAdapter(list[ChatCompletionMessageParam]).validate_python(row["messages"], strict=True)
+    assert TypeAdapter(list[ChatCompletionToolParam]).validate_python(row["tools"], strict=True)
