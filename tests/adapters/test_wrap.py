@@ -150,6 +150,26 @@ def test_a_client_is_no_agent() -> None:
     client.close()
 
 
+def test_a_function_that_may_be_the_agent_is_not_called_to_find_out() -> None:
+    called: list[str] = []
+
+    def get_answer(question: str = "why?") -> str:
+        called.append(question)
+        return question
+
+    assert wrap_agent(get_answer).adapter.name == "function" and called == []
+
+
+def test_functions_wrapped_inside_another_speak_as_themselves() -> None:
+    with FakeOpenAI("ok") as server:
+        writer = wrap_agent(lambda question: ask(server, question), name="writer")
+        critic = wrap_agent(lambda question: ask(server, question), name="critic")
+        site = PromptSite("critic:system", "critic", "system", "Be brief.")
+        both = wrap_agent(lambda question: [writer(question), critic(question)], name="both")
+        both.use(Policy().with_prompt(site, "Be harsh."))("hi")
+        assert [system_text(server, i) for i in range(2)] == ["Be brief.", "Be harsh."]
+
+
 def test_wrapping_twice_is_refused() -> None:
     with pytest.raises(AgentError, match="wrapped already"):
         wrap_agent(wrap_agent(lambda x: x))

@@ -217,8 +217,13 @@ def adapter_name(agent: Any) -> str | None:
 
 
 def looks_like_factory(thing: Any) -> bool:
-    """A function without parameters whose name says that it makes an agent; such a one may be called to find out."""
-    return is_factory(thing) and _MAKES.match(getattr(thing, "__name__", "")) is not None
+    """A function without parameters (or a class) whose name says that it makes an agent; it may be called to find out.
+
+    One with parameters, be they optional, may as well be the agent itself.
+    """
+    if not is_factory(thing) or _MAKES.match(getattr(thing, "__name__", "")) is None:
+        return False
+    return inspect.isclass(thing) or not inspect.signature(thing).parameters
 
 
 def framework_objects(named: Mapping[str, Any], kind: str | None = None) -> dict[str, Any]:
