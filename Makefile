@@ -6,6 +6,7 @@
 #   make lint            style and formatting
 #   make check           lint, types and tests
 #   make test-frameworks the tests that need one certain version of an SDK, each version in its own environment
+#   make test-stores     the stores' tests, none skipped: needs PostgreSQL's server binaries, and npm (for Azurite)
 #   make docs            run the code in README and docs
 #   make schema          write the configuration's JSON Schema and the tables of docs/configuration.md again
 #   make clean           remove builds, caches and the side environments (.venv stays)
@@ -24,7 +25,7 @@ FRAMEWORK_SETS := frameworks-newest frameworks-with-crewai
 EXPECT_frameworks-newest := langchain,langgraph,autogen,openai_agents,litellm,anthropic_sdk,azure_openai
 EXPECT_frameworks-with-crewai := $(EXPECT_frameworks-newest),crewai
 
-.PHONY: help demo demo-light test lint check types docs schema clean test-frameworks $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
+.PHONY: help demo demo-light test lint check types docs schema clean test-stores store-servers test-frameworks $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
 
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -74,6 +75,13 @@ $(FRAMEWORK_SETS:%=$(SIDE)/%/.installed): $(SIDE)/frameworks-%/.installed: tests
 	$(call install,$(SIDE)/frameworks-$*,-e . $(TEST_TOOLS))
 	@touch $@
 
+# What S3 and PostgreSQL are tested with comes from pip and the system; the emulator of Azure comes from npm.
+$(SIDE)/azurite/.installed:
+	@command -v npm >/dev/null || { echo "error: npm is needed to install Azurite (Debian, Ubuntu: apt install npm)"; exit 1; }
+	@mkdir -p $(SIDE)/azurite
+	npm install --prefix $(SIDE)/azurite --silent --no-fund --no-audit azurite@3.35.0
+	@touch $@
+
 # ── what they are for ──
 
 demo demo-light: $(SIDE)/demo/.installed
@@ -90,6 +98,12 @@ types: $(VENV)/.installed
 	$(VENV)/bin/pyright
 
 check: lint types test
+
+store-servers: $(SIDE)/azurite/.installed
+
+# AGENTLIGHTNING_EXPECT_STORES makes a test fail, not skip, when its server cannot be started.
+test-stores: $(VENV)/.installed store-servers
+	AGENTLIGHTNING_EXPECT_STORES=1 $(VENV)/bin/python -m pytest tests/store tests/contract/store tests/cli/test_store.py $(ARGS)
 
 test-frameworks: $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
 

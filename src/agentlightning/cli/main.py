@@ -22,6 +22,7 @@ _COMMANDS = {
     "stats": ("agentlightning.cli.stats:stats", "Success, reward, failures, cost and latency, from the store alone."),
     "export": ("agentlightning.cli.data:export", "Write trajectories: jsonl, parquet, sft, dpo, otlp."),
     "import": ("agentlightning.cli.data:import_", "Read trajectories: jsonl, parquet, chat logs, spans."),
+    "store": ("agentlightning.cli.store:store", "Copy, check and measure stores."),
     "demo": ("agentlightning.cli.project:demo", "Optimise a small agent end to end, offline, without a key."),
     "doctor": ("agentlightning.cli.project:doctor", "Check this machine and say what will work."),
     "plugins": ("agentlightning.cli.project:plugins", "List algorithms, adapters, rewards and stores, and where from."),
