@@ -1,9 +1,13 @@
-"""Tests of a framework are collected where it is installed; AGENTLIGHTNING_EXPECT_FRAMEWORKS refuses its absence."""
+"""Tests of a framework are collected where it is installed; AGENTLIGHTNING_EXPECT_FRAMEWORKS refuses its absence.
+
+With it set, what is about one version of the OpenAI SDK is left to the environments of those versions.
+"""
 
 from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +19,10 @@ PACKAGES = {
     "langgraph": "langgraph",
     "openai_agents": "agents",
 }
-collect_ignore = [f"test_{name}.py" for name, package in PACKAGES.items() if find_spec(package) is None]
+FILES = {f"test_{name}.py": package for name, package in PACKAGES.items()}
+collect_ignore = [name for name, package in FILES.items() if find_spec(package) is None]
+if os.environ.get("AGENTLIGHTNING_EXPECT_FRAMEWORKS"):
+    collect_ignore += [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name not in FILES]
 NOISE = "DeprecationWarning ImportWarning FutureWarning PendingDeprecationWarning UserWarning ResourceWarning".split()
 
 
