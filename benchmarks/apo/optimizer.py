@@ -40,7 +40,9 @@ def propose(world: World, request: str, draw: int, *, heading: str = "") -> str:
     lines = current.splitlines()
     rejected = set(LINE.findall(request.split("<rejected>")[1])) if "<rejected>" in request else set()
     if rng.random() < world.broken:
-        return "Idea: better\nHere is the new text: be better."
+        # A form that cannot be read at all would end MIPROv2; it gets a useless text in its form instead.
+        is_strict = "[[ ## proposed_instruction ## ]]" in request or "Respond with a JSON object" in request
+        return _in_form(request, "", "Be better.") if is_strict else "Idea: better\nHere is the new text: be better."
     if len(lines) > 1 and rng.random() < world.damage:
         lines.pop(rng.randrange(1, len(lines)))
     added: list[str] = []

@@ -122,14 +122,15 @@ def run_dspy_gepa(world: World, calls: int) -> Found:
         reflection_lm=setup.optimizer,
         num_threads=1,
         seed=world.seed,
-        gepa_kwargs={"stop_callbacks": lambda state: setup.meter["spent"] >= calls, "cache_evaluation": True},
+        gepa_kwargs={"stop_callbacks": lambda state: setup.meter["spent"] >= calls},
     )
     train, validation = setup.examples("train"), setup.examples("validation")
     return setup.found(optimizer.compile(Program(world), trainset=train, valset=validation))
 
 
 def run_mipro(world: World, calls: int) -> Found:
-    """MIPROv2 with as many trials as the calls allow, six instruction and demo candidates, minibatches of 8.
+    """MIPROv2 with as many trials as the calls allow, minibatches of 8, six sets of demos, and for 200, 500 and 1,000
+    calls the number of instructions of its light, medium and heavy mode.
 
     It cannot be stopped halfway, so its trials are planned: bootstrapping takes about 40 rollouts, proposing about 15
     calls, each trial 8 rollouts, and every fifth a full validation of 24.
@@ -149,6 +150,7 @@ def run_mipro(world: World, calls: int) -> Found:
         max_bootstrapped_demos=4,
         max_labeled_demos=4 if world.is_labelled else 0,
     )
+    optimizer.num_instruct_candidates = 6 if calls < 500 else 12 if calls < 1000 else 18
     program = optimizer.compile(
         Program(world),
         trainset=setup.examples("train"),

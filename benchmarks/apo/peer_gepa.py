@@ -10,6 +10,7 @@ from benchmarks.apo.worlds import World
 from gepa.core.adapter import EvaluationBatch
 
 from agentlightning.data.resource import Demo
+from agentlightning.data.task import Task
 
 Found = tuple[dict[str, str], dict[str, list[Demo]], int]
 """Texts by agent, worked examples by agent, calls used."""
@@ -22,8 +23,8 @@ def run_gepa(world: World, calls: int, **options: Any) -> Found:
     adapter = WorldAdapter(world)
     result = gepa.optimize(
         seed_candidate={agent: world.start_of(agent) for agent in world.agents},
-        trainset=world.tasks("train"),
-        valset=world.tasks("validation"),
+        trainset=Tasks(world.tasks("train")),
+        valset=Tasks(world.tasks("validation")),
         adapter=adapter,
         reflection_lm=adapter.reflect,
         stop_callbacks=lambda state: adapter.spent >= calls,
@@ -32,6 +33,22 @@ def run_gepa(world: World, calls: int, **options: Any) -> Found:
         **options,
     )
     return dict(result.best_candidate), {}, adapter.spent
+
+
+class Tasks:
+    """Tasks by their ids: from bare lists gepa 0.1.4 would number both sets from 0, and its cache confuse them."""
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self._tasks = {task.id: task for task in tasks}
+
+    def all_ids(self) -> list[str]:
+        return list(self._tasks)
+
+    def fetch(self, ids: list[str]) -> list[Task]:
+        return [self._tasks[id] for id in ids]
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
 
 class Quiet:

@@ -2,4 +2,7 @@
 
 from agentlightning.registry import Registry
 
-ALGORITHMS = Registry("algorithm", {"apo": "agentlightning.algorithms.apo.algorithm:APO"})
+ALGORITHMS = Registry(
+    "algorithm",
+    {"apo": "agentlightning.algorithms.apo.algorithm:APO", "gepa": "agentlightning.algorithms.gepa:GEPA"},
+)
