@@ -123,6 +123,7 @@ docs: $(VENV)/.installed
 schema: $(VENV)/.installed
 	$(VENV)/bin/python scripts/write_config_schema.py
 	$(VENV)/bin/python scripts/write_config_docs.py
+	$(VENV)/bin/python scripts/write_record_schema.py
 
 clean:
 	rm -rf $(SIDE) dist build .pytest_cache .ruff_cache .hypothesis .demo
