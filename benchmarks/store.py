@@ -6,6 +6,7 @@
 The hand-written loop has the same schema, indexes, sync mode and rows, is measured in the same run, in turns with the
 store (the best of the rounds counts for both), and commits once per batch, as the store's promise asks. "awaited" is
 one writer that waits for each append; "8 writers" are eight such at once, where commits are shared.
+`store_backends.py` puts the other back ends beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from store_rows import batches, make_records
 
-from agentlightning.data.record import Record, make_record
+from agentlightning.data.record import Record
 from agentlightning.store.base import Cursor, Store
 from agentlightning.store.open import open_store
 from agentlightning.store.sqlite_file import open_file
@@ -35,31 +37,6 @@ BATCHES = {1: 4_000, 50: 20_000, 500: 40_000}
 
 ROUNDS = 3
 _INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
-
-
-def make_records(start: int, end: int) -> list[Record]:
-    """Steps of about 1.5 KB, nine to a rollout; every tenth record is the rollout itself."""
-    return [_rollout(i) if i % 10 == 9 else _step(i) for i in range(start, end)]
-
-
-def _step(i: int) -> Record:
-    body = {"id": f"s-{i}", "index": i % 10, "kind": "model", "agent": "solver", "call": {"messages": _messages(i)}}
-    return make_record("step", f"s-{i}", body, run=f"run-{i // 10_000}", rollout=f"r-{i // 10}")
-
-
-def _rollout(i: int) -> Record:
-    split = "test" if i // 10 % 20 == 0 else "train"
-    body = {"id": f"r-{i // 10}", "task": f"t-{i % 499}", "split": split, "status": "succeeded", "log": _messages(i)}
-    return make_record("rollout", f"r-{i // 10}", body, run=f"run-{i // 10_000}", rollout=f"r-{i // 10}")
-
-
-def _messages(i: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": f"Question {i}: " + "what is the capital of this country? " * 36}]
-
-
-def batches(records: list[Record], size: int) -> Iterator[list[Record]]:
-    """Consecutive batches."""
-    return (records[start : start + size] for start in range(0, len(records), size))
 
 
 async def write_by_hand(folder: Path, records: list[Record], size: int) -> float:
