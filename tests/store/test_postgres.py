@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import string
 import threading
@@ -78,8 +79,17 @@ def test_a_commit_that_is_held_open_is_not_skipped_by_those_behind_it(cluster: C
     start = append(store, "first")
     with admin(cluster) as slow:
         slow.execute("BEGIN")
-        slow.execute(postgres_module._insert(schema, "any"), [1, 1, *([value] for value in (
-            "log", "slow", "", "", 0.0, 1, "{}", "{}"))])  # fmt: skip
+        row = {
+            "kind": "log",
+            "id": "slow",
+            "run": "",
+            "rollout": "",
+            "time": 0,
+            "version": 1,
+            "body": "{}",
+            "fields": {},
+        }
+        slow.execute(postgres_module._insert(schema, "any"), [1, 1, json.dumps([row])])
         behind = store.submit([log("behind")])
         time.sleep(0.3)
         assert not behind.done(), "it was given a position after one that may still come"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+import msgspec
+
 from agentlightning.data.record import Record
 from agentlightning.errors import ConfigError, DataError, StoreError
 from agentlightning.store.base import Cursor, Where
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 """How often a watcher looks by itself; commits are announced at once, but a connection pooler may lose that."""
-
-_TYPES = ("text", "text", "text", "text", "float8", "int", "text", "jsonb")
 
 
 class PostgresStore(PagedStore):
@@ -135,8 +135,8 @@ class PostgresBackend:
         """Commit the rows and give the position before the first. Done once, also when the connection is lost."""
         if not rows:
             return self.pulse()
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        values = [len(rows), len(rows), *columns, [fields_of(row[-1]) for row in rows]]
+        sent = msgspec.json.encode([_Sent(*row, msgspec.Raw(fields_of(row[-1]).encode())) for row in rows])
+        values = [len(rows), len(rows), sent.decode()]
         given: list[int] = []
 
         def work(connection: Connection) -> int:
@@ -174,16 +174,30 @@ def _begin(durability: Durability) -> bytes:
     return f"BEGIN; {flush}{limits}".encode()
 
 
+class _Sent(msgspec.Struct):
+    """A row on its way to the server. One JSON document is faster than eight arrays, by far, and as fast as COPY."""
+
+    kind: str
+    id: str
+    run: str
+    rollout: str
+    time: float
+    version: int
+    body: str
+    fields: msgspec.Raw
+
+
 def _insert(schema: str, channel: str) -> bytes:
-    arrays = ", ".join(f"%s::{kind}[]" for kind in _TYPES)
-    columns = COLUMNS.partition(", ")[2] + ", fields"
+    types = "kind text, id text, run text, rollout text, time float8, version int, body text, fields jsonb"
+    columns = ", ".join(_Sent.__struct_fields__)
     return f"""
         WITH counter AS (
             UPDATE {schema}.store SET last_position = last_position + %s RETURNING last_position - %s AS before
         ), added AS (
             INSERT INTO {schema}.records (position, {columns})
             SELECT before + number, {columns}
-            FROM counter, unnest({arrays}) WITH ORDINALITY AS given ({columns}, number)
+            FROM counter,
+                ROWS FROM (json_to_recordset(%s::json) AS ({types})) WITH ORDINALITY AS given ({columns}, number)
         )
         SELECT before FROM counter, pg_notify('{channel}', '')
     """.encode()
