@@ -29,6 +29,7 @@ address, num_trials, num_writers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3
 
 async def write(name, acknowledge):
     store = open_store(address)
+    os.write(acknowledge, b"open\\n")
     async def lane(number):
         n = 0
         while True:
@@ -40,7 +41,7 @@ async def write(name, acknowledge):
 
 acknowledged, num_killed = [], 0
 for trial in range(num_trials):
-    parts, deadlines = {}, {}
+    parts, writing, deadlines = {}, {}, {}
     for number in range(num_writers):
         reader, writer = os.pipe()
         child = os.fork()
@@ -48,8 +49,9 @@ for trial in range(num_trials):
             os.close(reader)
             asyncio.run(write(f"{trial}/{number}", writer))
         os.close(writer)
-        parts[reader] = b""
-        deadlines[child] = time.monotonic() + random.uniform(0.05, 1.2)
+        parts[reader], writing[reader] = b"", child
+        if random.random() < 0.2:  # one in five dies while it opens the store
+            deadlines[child] = time.monotonic() + random.uniform(0.0, 0.5)
     open_readers = list(parts)
     while open_readers:
         for child, deadline in list(deadlines.items()):
@@ -59,12 +61,14 @@ for trial in range(num_trials):
                 del deadlines[child]
         for reader in select.select(open_readers, [], [], 0.01)[0]:
             chunk = os.read(reader, 65536)
+            if not parts[reader] and chunk:
+                deadlines.setdefault(writing[reader], time.monotonic() + random.uniform(0.0, 0.6))
             parts[reader] += chunk
             if not chunk:
                 open_readers.remove(reader)
                 os.close(reader)
     for part in parts.values():
-        acknowledged += part.decode().rpartition("\\n")[0].splitlines()
+        acknowledged += part.decode().rpartition("\\n")[0].splitlines()[1:]
 print(json.dumps({"acknowledged": acknowledged, "num_killed": num_killed}))
 """
 
