@@ -1,7 +1,5 @@
 """Is an installation of the wheel as light as promised? Run by the Python of an environment that holds nothing else."""
 
-# ruff: noqa: T201  its output is what it is for
-
 from __future__ import annotations
 
 import subprocess
