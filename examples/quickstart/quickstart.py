@@ -1,4 +1,4 @@
-# The seed article's own sample, its four steps joined, nothing changed but the blank lines.
+# The published sample, its four steps joined, nothing changed but the blank lines.
 import openai
 from agentlightning import wrap_agent, Trainer
 
