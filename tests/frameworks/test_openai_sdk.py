@@ -288,7 +288,7 @@ def test_nobody_listening(client: Any) -> None:
 def test_a_time_out(client: Any, server: FakeOpenAI) -> None:
     server.hang(5)
     with rollout() as recorder, pytest.raises(openai.APITimeoutError):
-        client.with_options(timeout=0.05).chat.completions.create(**asked())
+        client.with_options(timeout=openai.Timeout(5, read=0.05)).chat.completions.create(**asked())
     step = only_step(recorder)
     assert step.error is not None and step.error.startswith("ReadTimeout")
 
