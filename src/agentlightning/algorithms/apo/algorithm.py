@@ -90,22 +90,32 @@ class _Hunt:
         self.progress = Progress(
             session, self.ledger, max_rounds=config.rounds, patience=config.patience, has_fallback=self.demos.count > 0
         )
+        self.finish = Finish(search, self.progress, self.ledger)
 
     async def run(self) -> None:
-        await self.search.start()
-        index = 0
-        for turn in self.search.turns():
+        search, index = self.search, 0
+        await search.start()
+        for turn in search.turns():
             index = turn.index
-            num_candidates = await self.search.plan(turn, self.config.num_candidates)
+            if self.progress.is_stuck and await self._tidy(index):
+                self.progress.begin_anew()
+            num_candidates = await search.plan(turn, self.config.num_candidates)
             if reason := self.progress.reason_to_stop(turn, num_candidates):
-                self.search.session.log(f"apo: done, {reason}")
+                search.session.log(f"apo: done, {reason}")
                 break
             await self._round(turn, num_candidates)
+        await search.settle()
+        await self.finish.try_demos(self.demos, index)
+        await self._tidy(index)
+
+    async def _tidy(self, index: int) -> bool:
+        """Whether lines were left out; the optimiser model is told not to bring them back."""
+        if not self.config.delete_lines:
+            return False
         await self.search.settle()
-        finish = Finish(self.search, self.progress, self.ledger, index + 1)
-        await finish.try_demos(self.demos)
-        if self.config.delete_lines:
-            await finish.delete_lines()
+        dropped = await self.finish.delete_lines(index)
+        self.proposer.forget(dropped)
+        return bool(dropped)
 
     async def _round(self, turn: Turn, num_candidates: int) -> None:
         search = self.search

@@ -11,6 +11,7 @@ from agentlightning.algorithms.apo.proposer import Asked
 from agentlightning.algorithms.apo.search import Search, Turn, Verdict
 from agentlightning.algorithms.base import Session
 
+_STUCK_ROUNDS = 10
 _MAX_SILENT_ROUNDS = 2
 _MAX_FALLBACK_ROUNDS = 5
 """Rounds in a row without an accepted candidate, those in which the model was silent included."""
@@ -39,6 +40,15 @@ class Progress:
     def is_model_lost(self) -> bool:
         """The optimiser model gave no answer in two rounds in a row: it is not asked again."""
         return self._num_silent >= _MAX_SILENT_ROUNDS
+
+    @property
+    def is_stuck(self) -> bool:
+        """More rounds like the last ones will bring nothing."""
+        return self.is_clean or self._num_stale >= min(_STUCK_ROUNDS, self._patience)
+
+    def begin_anew(self) -> None:
+        """The incumbent was changed between the rounds: there may be failures to learn from again."""
+        self._num_clean = self._num_stale = 0
 
     @property
     def is_clean(self) -> bool:
@@ -76,6 +86,12 @@ class Progress:
         for verdict in verdicts:
             await self._decide(verdict, turn, is_accepted=verdict is accepted)
         self._log(turn, asked, accepted, search)
+
+    async def note_test(self, turn: Turn, verdict: Verdict, *, is_accepted: bool) -> None:
+        """Put a test between or after the rounds on record."""
+        await self._decide(verdict, turn, is_accepted=is_accepted)
+        outcome = "accepted" if is_accepted else "not accepted"
+        self.session.log(f"apo: {outcome} ({verdict.effect}): {verdict.candidate.idea}")
 
     def _note_answers(self, asked: Asked) -> None:
         self._num_silent = self._num_silent + 1 if asked.failures and not asked.num_answered else 0

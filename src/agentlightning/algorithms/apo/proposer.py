@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from pydantic import Field
 
 from agentlightning.algorithms.apo import evidence, reflection
 from agentlightning.algorithms.apo.evidence import Run
+from agentlightning.algorithms.apo.lines import Line
 from agentlightning.algorithms.apo.proposal import Proposal, Rules, read_proposal
 from agentlightning.algorithms.apo.reflection import Reflection
 from agentlightning.algorithms.apo.search import Candidate, Verdict
@@ -86,6 +87,11 @@ class Proposer:
             site = verdict.candidate.site
             if verdict.gain <= 0 and verdict is not accepted and site is not None:
                 self._rejected.setdefault(site.id, []).append(f"{verdict.candidate.idea} ({verdict.effect})")
+
+    def forget(self, lines: Iterable[Line]) -> None:
+        """Lines that were left out again are rejected ideas too."""
+        for line in lines:
+            self._rejected.setdefault(line.site, []).append(f"{line.text} (brought nothing on other tasks)")
 
     async def propose(self, parent: Policy, runs: Sequence[Run], count: int, round_index: int) -> Asked:
         """Up to `count` candidates drawn from `runs` of `parent`. Refused ones are put on record here."""
