@@ -9,9 +9,11 @@ import logging
 import os
 import random
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,18 @@ def test_a_damaged_index_says_that_deleting_it_loses_nothing(store: Store, cache
     index.write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreError, match=rf"only an index of .*: deleting {index.parent} loses nothing"):
         open_store(store.address)
+
+
+def test_what_the_index_missed_while_its_disk_was_full_is_read_all_the_same(store: Store, cache: Path) -> None:
+    append(store, "a")
+    [index] = cache.rglob("index.sqlite3")
+    with closing(sqlite3.connect(index, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT raise(ABORT, 'full'); END")
+        with pytest.raises(StoreError, match="only an index"):
+            append(store, "b")
+        other.execute("DROP TRIGGER full")
+    append(store, "c")
+    assert ids(store) == ["a", "b", "c"]
 
 
 def test_a_bucket_that_was_emptied_and_used_again_is_another_store(store: Store, folder: Path) -> None:

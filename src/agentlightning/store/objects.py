@@ -69,7 +69,7 @@ class SegmentBackend:
         self.blobs = ObjectBlobs(objects, flushes=flushes)
         self._index = SegmentIndex(objects.place, store_id)
         self._reader = SegmentReader(objects, self._index)
-        self._writer = SegmentWriter(objects, self._index, flushes=flushes)
+        self._writer = SegmentWriter(objects, self._index, self._reader, flushes=flushes)
         self._process = os.getpid()
         self._is_closed = False
 

@@ -25,7 +25,8 @@ class ObjectBlobs:
         digest = hashlib.sha256()
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
             for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
-                file.write(chunk)
+                with self._objects.explained("written (a blob's temporary file)"):
+                    file.write(chunk)
                 digest.update(chunk)
             ref = BlobRef(digest.hexdigest(), file.tell())
             file.seek(0)

@@ -25,8 +25,8 @@ from agentlightning.store.sqlite import INSERT, Readers, page_rows, transaction
 from agentlightning.store.sqlite_file import explained, open_file
 from agentlightning.store.sqlite_query import Query
 
-_TABLES = """
-    CREATE TABLE IF NOT EXISTS segments (
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS segments (
         arrival INTEGER PRIMARY KEY,
         writer INTEGER NOT NULL,
         number INTEGER NOT NULL,
@@ -37,10 +37,11 @@ _TABLES = """
         progress TEXT NOT NULL,
         damage TEXT,
         UNIQUE (writer, number)
-    )
-"""
+    )""",
+    "CREATE INDEX IF NOT EXISTS segments_by_until ON segments (until)",
+    "CREATE INDEX IF NOT EXISTS segments_damaged ON segments (arrival) WHERE damage IS NOT NULL",
+)
 _COLUMNS = "writer, number, clock, after, until, before, progress"
-
 
 _START = Position(Progress())
 
@@ -92,8 +93,8 @@ class SegmentIndex:
         with self._explained():
             self._writing = open_file(self._path, "process")
             with transaction(self._writing):
-                self._writing.execute(_TABLES)
-                self._writing.execute("CREATE INDEX IF NOT EXISTS segments_by_until ON segments (until)")
+                for statement in _TABLES:
+                    self._writing.execute(statement)
         self._readers = Readers(self._path)
         self._lock = threading.Lock()
 
@@ -102,10 +103,10 @@ class SegmentIndex:
         with self._explained(), self._readers.connection() as connection:
             return _newest(connection)
 
-    def add(self, segments: Sequence[tuple[Segment, str | None]]) -> Arrived:
-        """Take in segments (with what is wrong with them), each writer's in order; those known already are passed over.
+    def add(self, segments: Sequence[tuple[Segment, str | None]]) -> Arrived | None:
+        """Take in segments (with what is wrong with them), each writer's without a gap; others are passed over.
 
-        Gives the last one of them as it stands in the index.
+        Gives the last one of them as it stands in the index, None when it would have left a gap.
         """
         self.check()
         connection = self._writing
@@ -113,11 +114,12 @@ class SegmentIndex:
             newest = _newest(connection)
             progress = parse_progress(newest.progress)
             for segment, damage in segments:
-                if not progress.includes(segment.id):
+                if progress.next_number(segment.id.writer) == segment.id.number:
                     newest = _append(connection, newest, progress, segment, damage)
             id = segments[-1][0].id
             select = f"SELECT {_COLUMNS} FROM segments WHERE writer = ? AND number = ?"
-            return Arrived(*connection.execute(select, id).fetchone())
+            row = connection.execute(select, id).fetchone()
+            return Arrived(*row) if row else None
 
     def ranges_after(self, position: Position) -> list[tuple[int, int]]:
         """What a cursor has not seen, as ascending ranges of positions."""

@@ -128,11 +128,12 @@ class Objects:
         for path in (self._folder / name, *(self._folder / name).parents):
             if path == self._folder.parent:
                 return
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            with self.explained(f"flushed ({name})"):
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
 
     @contextmanager
     def explained(self, action: str) -> Generator[None]:

@@ -34,10 +34,6 @@ class Progress:
             return None
         return self._last.get(writer, -1) + 1
 
-    def num_writers(self) -> int:
-        """Writers below this number are known."""
-        return max(self._last, default=self._base - 1) + 1
-
     def includes(self, id: SegmentId) -> bool:
         return id.writer < self._base or id.number <= self._last.get(id.writer, -1)
 

@@ -14,7 +14,16 @@ from agentlightning.errors import StoreError
 from agentlightning.store.objects_index import SegmentIndex
 from agentlightning.store.objects_place import Missing, Objects
 from agentlightning.store.objects_progress import Progress, parse_progress
-from agentlightning.store.objects_segment import DamagedSegment, Segment, SegmentId, damaged, decode, folder_of, id_of
+from agentlightning.store.objects_segment import (
+    DamagedSegment,
+    Segment,
+    SegmentId,
+    damaged,
+    decode,
+    folder_of,
+    id_of,
+    last_writer,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +73,7 @@ class SegmentReader:
 
     def find_after(self, progress: Progress) -> list[tuple[int, range]]:
         """Writers with the numbers of the segments that came after `progress`, those included that should be there."""
-        names = self._objects.folders("segments")
-        top = max((int(name.rpartition("/")[2]) for name in names), default=-1)
+        top = last_writer(self._objects.folders("segments"))
         starts = {w: start for w in range(progress.base, top + 1) if (start := progress.next_number(w)) is not None}
         found: list[tuple[int, range]] = []
         for writer, last in zip(starts, self._pool.map(self._last_number, starts.items()), strict=True):
@@ -82,12 +90,14 @@ class SegmentReader:
         progress = parse_progress(self._index.newest().progress)
         streams = [self._stream(writer, numbers) for writer, numbers in self.find_after(progress)]
         batch: list[Fetched] = []
+        num_rows = 0
         try:
             for fetched in heapq.merge(*streams, key=lambda one: one[0].clock):
                 batch.append(fetched)
-                if sum(len(segment.rows) for segment, _ in batch) >= BATCH_ROWS:
+                num_rows += 1 + len(fetched[0].rows)
+                if num_rows >= BATCH_ROWS:
                     self._index.add(batch)
-                    batch = []
+                    batch, num_rows = [], 0
         finally:
             if batch:
                 self._index.add(batch)

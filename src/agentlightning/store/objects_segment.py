@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -36,6 +36,12 @@ class SegmentId(NamedTuple):
 def folder_of(writer: int) -> str:
     """The folder with a writer's segments."""
     return f"segments/{writer:08d}"
+
+
+def last_writer(folders: Iterable[str]) -> int:
+    """The highest writer's number among the folders that are there; -1 for none."""
+    numbers = (folder.rpartition("/")[2] for folder in folders)
+    return max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=-1)
 
 
 def id_of(name: str) -> SegmentId | None:

@@ -18,7 +18,8 @@ from agentlightning.errors import StoreError
 from agentlightning.store.objects_index import Arrived, SegmentIndex
 from agentlightning.store.objects_place import Objects, Refused
 from agentlightning.store.objects_progress import parse_progress
-from agentlightning.store.objects_segment import Segment, SegmentId, encode, folder_of, id_of
+from agentlightning.store.objects_reader import SegmentReader
+from agentlightning.store.objects_segment import Segment, SegmentId, encode, folder_of, id_of, last_writer
 from agentlightning.store.rows import Row
 
 MAX_SEGMENTS = 900
@@ -33,9 +34,10 @@ MAX_SEALED_AT_ONCE = 20
 class SegmentWriter:
     """Called from one thread."""
 
-    def __init__(self, objects: Objects, index: SegmentIndex, *, flushes: bool) -> None:
+    def __init__(self, objects: Objects, index: SegmentIndex, reader: SegmentReader, *, flushes: bool) -> None:
         self._objects = objects
         self._index = index
+        self._reader = reader
         self._flushes = flushes and objects.is_local
         self._next: SegmentId | None = None
         self._clock = 0
@@ -49,10 +51,10 @@ class SegmentWriter:
                 break
             self._next = None  # sealed by somebody who thought us dead
         self._next = SegmentId(id.writer, id.number + 1)
-        arrived = self._index.add([(Segment(id, self._clock, False, list(rows)), None)])
+        segment = Segment(id, self._clock, False, list(rows))
         if self._next.number >= MAX_SEGMENTS:
             self.seal()
-        return arrived
+        return self._index.add([(segment, None)]) or self._arrived(segment)
 
     def seal(self) -> None:
         """Say that nothing more comes from this writer. Where that fails, another will say it when it is stale."""
@@ -60,6 +62,14 @@ class SegmentWriter:
             with suppress(StoreError):
                 self._create(self._next, is_seal=True)
             self._next = None
+
+    def _arrived(self, segment: Segment) -> Arrived:
+        """The segment in an index that lacked those before it (it could not be written to for a while)."""
+        self._reader.sync()
+        arrived = self._index.add([(segment, None)])
+        if arrived is None:
+            raise StoreError(f"store {self._objects.place}: segment {segment.id.name} was written, and is gone again.")
+        return arrived
 
     def _create(self, id: SegmentId, rows: Sequence[Row] = (), *, is_seal: bool = False) -> bool:
         """Write a segment; False when somebody else has it. After an error nobody knows, so the claim is given up."""
@@ -79,8 +89,7 @@ class SegmentWriter:
 
     def _claim(self) -> SegmentId:
         """The first free number is ours."""
-        known = [int(name.rpartition("/")[2]) for name in self._objects.folders("segments")]
-        writer = max(known, default=-1) + 1
+        writer = last_writer(self._objects.folders("segments")) + 1
         while not self._create(SegmentId(writer, 0)):
             writer += 1
         self._index.add([(Segment(SegmentId(writer, 0), self._clock, False, []), None)])
@@ -89,7 +98,7 @@ class SegmentWriter:
 
     def _seal_stale(self, own: int) -> None:
         """Seal some writers that look dead, so that cursors stay short. By the service's clock, not ours."""
-        [claim] = self._objects.list(folder_of(own))
+        claim = self._objects.list(folder_of(own))[0]
         progress = parse_progress(self._index.newest().progress)
         open_writers = [w for w in range(progress.base, own) if progress.next_number(w) is not None]
         for writer in open_writers[:MAX_SEALED_AT_ONCE]:

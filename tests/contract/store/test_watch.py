@@ -27,6 +27,27 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
+FORKING = """
+import asyncio, os, sys
+from agentlightning.data.record import make_record
+from agentlightning.store.open import open_store
+
+store = open_store(sys.argv[1])
+store.submit([make_record("log", "a", {})]).result(timeout=20)
+child = os.fork()
+if child == 0:
+    print(store.submit([make_record("log", "b", {})]).exception(), flush=True)
+    try:
+        store.watch()
+    except OSError as error:
+        print(error, flush=True)
+else:
+    os.waitpid(child, 0)
+    store.submit([make_record("log", "c", {})]).result(timeout=20)
+    asyncio.run(store.close())
+"""
+
+
 def log(id: str) -> Record:
     return make_record("log", id, {})
 
@@ -139,5 +160,16 @@ def test_another_opening_of_the_store_is_heard_too(store: Store) -> None:
             assert await take(watching, 1) == ["a"]
         finally:
             await other.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_forked_child_is_told_to_open_its_own_and_leaves_its_parents_alone(store: Store) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, store.address]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert run.stdout.count("was opened before this process was forked") == 2
+
+    async def scenario() -> None:
+        assert [stored.record.id async for stored in store.read("log")] == ["a", "c"]
 
     asyncio.run(scenario())
