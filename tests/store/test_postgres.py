@@ -364,6 +364,22 @@ def test_somebody_who_may_only_read_reads_and_is_told_so_when_writing(address: s
     close(store)
 
 
+def test_the_grants_that_the_documentation_names_are_enough_to_write(
+    cluster: Cluster, address: str, login: str
+) -> None:
+    with admin(cluster) as connection:
+        connection.execute(f"SET search_path = {schema_of(address)}".encode())
+        grant = f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {schema_of(address)} TO with_password"
+        connection.execute(grant.encode())
+        connection.execute("GRANT UPDATE ON store, blobs TO with_password")
+        connection.execute("GRANT DELETE ON blob_chunks TO with_password")
+    store = open_store(login)
+    append(store, "a")
+    assert asyncio.run(store.put_blob(b"x")) == asyncio.run(store.put_blob(b"x"))
+    assert ids(store) == ["a"]
+    close(store)
+
+
 def test_a_socket_is_as_good_as_a_port(cluster: Cluster, address: str) -> None:
     store = open_store(f"{cluster.socket_url}&schema={schema_of(address)}")
     append(store, "a")
