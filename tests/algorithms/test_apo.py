@@ -167,6 +167,28 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_never_stopped(num_answers: i
     assert cut.budget.spent + resumed.budget.spent == whole.budget.spent
 
 
+@pytest.mark.parametrize("num_calls", [600, 640, 680])
+def test_a_run_killed_while_it_leaves_out_lines_resumes_exactly(num_calls: int) -> None:
+    world = World(seed=5, skill=0.9, hint=0.9, spurious=0.4)
+    whole = SimulatedSession(world, calls=720, epochs=2)
+    expected = search(whole)
+    assert [entry.details["operator"] for entry in whole.decisions if entry.decision != "refused"][-1] == "delete"
+
+    class Mortal(SimulatedSession):
+        async def _run(self, policy: Policy, task: Task, draw: int) -> Trajectory:
+            if self.budget.spent >= num_calls:
+                raise Killed
+            return await super()._run(policy, task, draw)
+
+    cut = Mortal(world, calls=720, epochs=2)
+    with pytest.raises(Killed):
+        search(cut)
+    resumed = SimulatedSession(world, calls=720 - cut.budget.spent, epochs=2, restored=cut.checkpoints[-1])
+    resumed.rollouts, resumed.completions = cut.rollouts, cut.completions
+    assert search(resumed).id == expected.id
+    assert resumed.decisions == whole.decisions
+
+
 def test_broken_proposals_are_mended_once_and_then_refused() -> None:
     session = SimulatedSession(World(seed=9), optimizer=always("no tags at all"), epochs=1)
     assert search(session, rounds=1, num_candidates=2).is_original

@@ -52,7 +52,7 @@ class Finish:
 
     async def _test(self, candidate: Candidate, turn: Turn) -> bool | None:
         """Whether it was accepted; None when the budget does not reach."""
-        if not self.search.can_afford(turn):
+        if not await self.search.can_afford(turn):
             return None
         verdicts = await self.search.validate(await self.search.compare([candidate], turn))
         accepted = self.search.promote(verdicts)

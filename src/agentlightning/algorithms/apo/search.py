@@ -97,6 +97,8 @@ class Search:
         known = session.restored or {}
         self._is_tight: bool = known.get("is_tight", tight)
         self._plans: list[int] = list(known.get("num_candidates", []))
+        self._checks: list[bool] = list(known.get("checks", []))
+        self._num_checks = 0
 
     async def start(self) -> None:
         """Measure the policy we begin with."""
@@ -130,15 +132,27 @@ class Search:
         planned = math.floor(max(0, min(wanted, affordable, thrifty)))
         if planned:
             self._plans.append(planned)
-            await self.session.checkpoint({"num_candidates": self._plans, "is_tight": self._is_tight})
+            await self._checkpoint()
         return planned
 
-    def can_afford(self, turn: Turn) -> bool:
+    async def can_afford(self, turn: Turn) -> bool:
         """Whether one more candidate could be carried through to its validation, asking no model."""
         fresh = [task for task in turn.judges if not self.board.has_run(self.incumbent, task.id)]
         validation = 0 if self.is_cross_fitted else len(self.session.validation_tasks)
-        num_rollouts = (len(fresh) + len(turn.judges)) * self._draws + validation
-        return self.session.budget.calls_left >= num_rollouts * self.session.budget.calls_per_rollout
+        return await self._affords((len(fresh) + len(turn.judges)) * self._draws + validation)
+
+    async def _affords(self, num_rollouts: int) -> bool:
+        """Whether the budget reaches; what was said once is said again after an interruption, when less is left."""
+        self._num_checks += 1
+        if self._num_checks > len(self._checks):
+            left, per_rollout = self.session.budget.calls_left, self.session.budget.calls_per_rollout
+            self._checks.append(left >= num_rollouts * per_rollout)
+            await self._checkpoint()
+        return self._checks[self._num_checks - 1]
+
+    async def _checkpoint(self) -> None:
+        state = {"num_candidates": self._plans, "is_tight": self._is_tight, "checks": self._checks}
+        await self.session.checkpoint(state)
 
     async def run(self, policy: Policy, tasks: list[Task]) -> list[Group]:
         """Rollouts of training tasks, put on the scoreboard."""
@@ -186,8 +200,7 @@ class Search:
 
     async def settle(self) -> None:
         """Validate an incumbent that still waits for it, if the budget allows; the best goes on from here."""
-        rollouts = len(self.session.validation_tasks) if self._is_waiting else 0
-        if rollouts and self.session.budget.calls_left >= rollouts * self.session.budget.calls_per_rollout:
+        if self._is_waiting and await self._affords(len(self.session.validation_tasks)):
             await self._evaluate(self.incumbent)
         self.incumbent, self._is_waiting = self.best, False
 
