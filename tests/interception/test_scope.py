@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import math
 import threading
@@ -194,7 +195,7 @@ def test_a_generator_closed_from_another_thread_does_not_complain() -> None:
             yield 1
 
     generator = items()
-    next(generator)
+    contextvars.copy_context().run(next, generator)
     thread = threading.Thread(target=generator.close)  # type: ignore[attr-defined]
     thread.start()
     thread.join()
