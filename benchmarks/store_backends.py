@@ -9,7 +9,9 @@ The services are emulators on this machine (moto, Azurite), so S3 and Azure show
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,10 +56,14 @@ def places(given: list[str]) -> dict[str, str]:
     from tests import store_servers as servers
 
     folder = tempfile.mkdtemp(prefix="store-benchmark-")
+    atexit.register(shutil.rmtree, folder)
     os.environ["AGENTLIGHTNING_CACHE"] = f"{folder}/cache"
     found = {"sqlite": f"{folder}/sqlite", "segments": f"segments:///{folder}/segments"}
-    starts: dict[str, Callable[[], Any]] = {"postgres": servers.postgres, "s3 (moto)": servers.s3,
-                                            "azure (Azurite)": servers.azure}  # fmt: skip
+    starts: dict[str, Callable[[], Any]] = {
+        "postgres": lambda: servers.empty_schema(servers.own_cluster(flushes=True).url()),
+        "s3 (moto)": servers.s3,
+        "azure (Azurite)": servers.azure,
+    }
     for name, start in starts.items():
         try:
             place = start()

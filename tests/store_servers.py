@@ -20,6 +20,7 @@ import os
 import pwd
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -90,8 +91,9 @@ def started(command: list[str], port: int, what: str) -> subprocess.Popen[bytes]
 class Cluster:
     """A PostgreSQL server of our own, in a temporary folder."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, flushes: bool) -> None:
         self._binaries = binaries
+        self._fsync = "on" if flushes else "off"
         self._folder = Path(tempfile.mkdtemp(prefix="agentlightning-postgres-"))
         self.port = free_port()
         self._as_user: list[str] = []
@@ -107,11 +109,21 @@ class Cluster:
         atexit.register(self._remove)
 
     def start(self) -> None:
-        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self._run("pg_ctl", "start", "-w", "-D", f"{self._folder}/data", "-l", f"{self._folder}/log", "-o", settings)
+        # Our own child and no daemon (as pg_ctl would make it): it ends with us also when we are killed as a group.
+        settings = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1"]
+        command = [*self._as_user, str(self._binaries / "postgres"), "-D", f"{self._folder}/data", *settings]
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen([*command, "-c", f"fsync={self._fsync}"], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while "ready to accept connections" not in (said := (self._folder / "log").read_text()):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{said}")
+            time.sleep(0.02)
 
-    def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "stop", "-w", "-D", f"{self._folder}/data", "-m", mode)
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: at once, but orderly; SIGQUIT: as in a crash."""
+        self._process.send_signal(how)
+        self._process.wait(30)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -121,8 +133,7 @@ class Cluster:
         return f"postgresql://postgres@/postgres?host={quote(str(self._folder), safe='')}&port={self.port}"
 
     def _remove(self) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):  # a test may have left it stopped
-            self.stop("immediate")
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder)
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -133,18 +144,18 @@ class Cluster:
 
 
 @cache
-def cluster() -> Cluster | None:
-    """Our own server; None where no PostgreSQL is installed."""
-    in_path = shutil.which("pg_ctl")
+def cluster(*, flushes: bool = False) -> Cluster | None:
+    """Our own server; None where no PostgreSQL is installed. `flushes`: commits wait for the disk, as on a real one."""
+    in_path = shutil.which("initdb")
     folders = [Path(in_path).parent] if in_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = next((f for f in folders if all((f / p).exists() for p in ("initdb", "pg_ctl", "postgres"))), None)
-    return Cluster(found) if found else None
+    found = next((f for f in folders if all((f / p).exists() for p in ("initdb", "postgres"))), None)
+    return Cluster(found, flushes=flushes) if found else None
 
 
-def own_cluster() -> Cluster:
+def own_cluster(*, flushes: bool = False) -> Cluster:
     """For tests that stop and start the server, or make users."""
-    return cluster() or unavailable("PostgreSQL's initdb, pg_ctl and postgres are not installed")
+    return cluster(flushes=flushes) or unavailable("PostgreSQL's initdb and postgres are not installed")
 
 
 def postgres() -> Place:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import string
 import threading
 import time
@@ -240,7 +241,7 @@ def test_a_crash_of_the_server_loses_and_repeats_nothing(cluster: Cluster, addre
         writing = pool.submit(write)
         for _ in range(2):
             time.sleep(0.3)
-            cluster.stop("immediate")
+            cluster.stop(signal.SIGQUIT)
             cluster.start()
         time.sleep(0.2)
         is_over.set()
