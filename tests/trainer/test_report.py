@@ -197,7 +197,7 @@ def test_a_kept_original_shows_no_bar_for_a_version_that_was_not_handed_back() -
 
 def test_a_run_with_nothing_in_it_still_has_a_page() -> None:
     page = Page(render(TrainingResult(policy=Policy(), verdict="kept original")))
-    assert "No new version was accepted" in page.text
+    assert "No new version scored higher" in page.text
     assert "Task by task" not in page.text and "How the search went" not in page.text
 
 

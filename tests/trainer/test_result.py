@@ -105,7 +105,7 @@ def test_a_kept_original_shows_by_how_much_the_best_version_missed() -> None:
 
 def test_a_run_without_candidates_says_so() -> None:
     result = TrainingResult(policy=Policy(), verdict="kept original")
-    assert "No new version was accepted" in result.summary()
+    assert "No new version scored higher" in result.summary()
 
 
 def test_the_diff_names_demos_models_and_sampling() -> None:

@@ -59,8 +59,8 @@ def test_a_killed_run_resumes_without_paying_twice(server: FakeOpenAI, tmp_path:
     process.wait()
     result = whole(server, folder, resume=True)
     assert (result.verdict, result.policy.id, result.final) == (expected.verdict, expected.policy.id, expected.final)
-    in_flight_and_probe = 4 + 2
-    assert len(server.requests) <= expected.cost.calls + in_flight_and_probe
+    running, being_written, probe = 4, 2 * 4, 2
+    assert len(server.requests) <= expected.cost.calls + running + being_written + probe
 
 
 def test_resuming_a_finished_run_asks_only_for_the_endpoint(server: FakeOpenAI, tmp_path: Path) -> None:
@@ -90,3 +90,14 @@ def test_ctrl_c_saves_what_was_done_and_says_how_to_go_on(server: FakeOpenAI, tm
     result = whole(server, tmp_path, resume=True)
     assert result.verdict == "improved"
     assert len(server.requests) - before < result.cost.calls
+
+
+def test_a_run_is_not_resumed_with_other_tasks_or_another_seed(server: FakeOpenAI, tmp_path: Path) -> None:
+    first = whole(server, tmp_path)
+    agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
+    folders = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out", "progress": False}
+    with pytest.raises(ConfigError, match="the tasks changed"):
+        Trainer(agent, **folders).train(loud_tasks(20), resume=first.run_id)
+    with pytest.raises(ConfigError, match=r"trainer\.seed changed"):
+        Trainer(agent, seed=3, **folders).train(loud_tasks(40), resume=first.run_id)
+    assert whole(server, tmp_path, resume=first.run_id).policy.id == first.policy.id

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from starlette.responses import Response
 from tests.servers import FakeOpenAI
-from tests.trainer.worlds import PROMPT, loud_tasks, repeat, shouting_model
+from tests.trainer.worlds import CLIENT, PROMPT, loud_tasks, repeat, shouting_model
 
 import agentlightning
 from agentlightning import (
@@ -204,6 +204,35 @@ def test_a_call_budget_is_hard_and_keeps_the_best(server: FakeOpenAI, tmp_path: 
         result = trainer(server, tmp_path / str(cap), budget={"calls": cap}).train(loud_tasks())
         assert len(server.requests) <= cap
         assert result.cost.calls == len(server.requests)
+
+
+def test_an_agent_of_two_prompts_raises_no_false_alarm(
+    server: FakeOpenAI, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    def two(question: str) -> str:
+        messages = [
+            {"role": "system", "content": "Think about the weather first."},
+            {"role": "user", "content": question},
+        ]
+        CLIENT.post(f"{server.base_url}/chat/completions", json={"model": "m", "messages": messages})
+        return repeat(server, question)
+
+    made = Trainer(two, data_dir=tmp_path / "d", output_dir=tmp_path / "o", progress=False, max_epochs=1)
+    result = made.train(loud_tasks())
+    assert result.verdict == "improved" and not any("did not match" in note for note in result.notes)
+    assert made.load_optimized_agent()("hello") == "LOUD HELLO"
+    assert not recwarn.list
+
+
+def test_an_agents_failures_are_counted_in_the_notes(server: FakeOpenAI, tmp_path: Path) -> None:
+    def picky(question: str) -> str:
+        answer = repeat(server, question)
+        if "apple" in question:
+            raise ValueError("no apples")
+        return answer
+
+    made = Trainer(picky, data_dir=tmp_path / "d", output_dir=tmp_path / "o", progress=False, max_epochs=1)
+    assert any("no apples" in note for note in made.train(loud_tasks()).notes)
 
 
 def test_hooks_hear_of_everything(server: FakeOpenAI, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
 from agentlightning.trainer.resolve import JUDGE, PlannedStage
 from agentlightning.trainer.result import Cost
-from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, model_error
+from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import Runner, model_failure
 
 ORIGINAL = Policy()
@@ -129,7 +129,7 @@ class Bench:
         if any(task.expected is not None for task in tasks):
             return scoring.from_expected(tasks)
         if self.models.endpoint("judge") is None:
-            raise scoring.refusal()
+            raise agent_error(tried) or scoring.refusal()
         return self._judge()
 
     def _judge(self) -> scoring.RewardSource:

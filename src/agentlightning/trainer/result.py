@@ -218,7 +218,7 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def _why_kept(self) -> str:
         if self.difference is None:
-            return "No new version was accepted during the search, so the agent stays as it was."
+            return "No new version scored higher on the validation tasks, so the agent stays as it was."
         where = (
             f"On {wording.counted(self.num_test_tasks, 'task')} the search never saw"
             if self.num_test_tasks

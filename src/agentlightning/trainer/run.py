@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group
-from agentlightning.errors import AgentError, BudgetExhausted, DataError
+from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, DataError
 from agentlightning.interception.sites import SiteReport, discover_sites
 from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer.bench import ORIGINAL, Bench
@@ -36,6 +37,8 @@ from agentlightning.trainer.targets import asked_for, check_seen, targets
 from agentlightning.trainer.tasks import TaskSplits
 
 _TEST_STAGE = "test"
+_MARGIN = 1.1
+"""For rollouts that take more calls than the average one did."""
 
 
 class Run(Bench):
@@ -62,11 +65,14 @@ class Run(Bench):
     async def execute(self) -> TrainingResult:
         """Do it all. Raises the one error that stopped it; what was done until then is in the store."""
         try:
+            if self.is_resumed:
+                await self._check_unchanged()
             await self._announce()
             if self.is_resumed:
                 await self._remember()
             await self._preflight()
             report = await self._baseline()
+            self._reserve_test()  # again: by now it is known better what a rollout takes
             winners = await self._learn(report)
             result = await self._finish(report, winners)
         except BaseException as error:
@@ -101,6 +107,22 @@ class Run(Bench):
         if self.models.endpoint("optimizer") is None:
             await self.runner.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
 
+    async def _check_unchanged(self) -> None:
+        """What is on record answers only for the same tasks, split the same way, and the same algorithms."""
+        first = [stored.record async for stored in self.store.read("run", {"id": self.run_id}, limit=1)]
+        known = {stored.record.id async for stored in self.store.read("task", {"run": self.run_id})}
+        settings, now = (first[0].body.get("config") or {}) if first else {}, self.config.to_dict()
+        changed = [key for key in ("algorithm", "tasks") if settings.get(key) != now.get(key)]
+        if (settings.get("trainer") or {}).get("seed") != (now.get("trainer") or {}).get("seed"):
+            changed.append("trainer.seed")
+        if known and known != {task.id for task in self.tasks}:
+            changed.append("the tasks")
+        if changed:
+            raise ConfigError(
+                f"run {self.run_id} cannot be resumed: {', '.join(dict.fromkeys(changed))} changed since it began. Put "
+                "that back as it was, or start a new run."
+            )
+
     async def _preflight(self) -> None:
         tried = await self.try_out(self.splits.train)
         await self.choose_reward(tried, self.tasks)
@@ -116,7 +138,7 @@ class Run(Bench):
         if affordable < len(test):
             self.note(f"the budget allows a held-out test on {affordable} of the {len(test)} test tasks.")
             self.splits = msgspec.structs.replace(self.splits, test=test[:affordable])
-        self.budget.reserved_calls = math.ceil(per_task * len(self.test) * 1.05)
+        self.budget.reserved_calls = math.ceil(per_task * len(self.test) * _MARGIN)
 
     async def _baseline(self) -> SiteReport:
         self.callbacks.tell("on_stage_start", "baseline", "measuring the original agent")
@@ -164,7 +186,7 @@ class Run(Bench):
         policy, winners = ORIGINAL, dict[str, Policy]()
         for stage in self.stages:
             self.callbacks.tell("on_stage_start", stage.name, f"{stage.algorithm.name or stage.name} is learning")
-            found = await self._stage(stage, policy, report.sites)
+            found = await self._stage(stage, _knowing(policy, report), report.sites)
             if found.id != policy.id:
                 policy = winners[found.id] = found
         return winners
@@ -247,6 +269,7 @@ class Run(Bench):
         """The original and every winner on the held-out tasks; where there are none (or no budget), on validation."""
         self.budget.begin_final_test()
         if self.test and winners:
+            self._shorten_test(1 + len(winners))
             self.callbacks.tell("on_stage_start", _TEST_STAGE, f"measuring on {len(self.test)} tasks nobody has seen")
             try:
                 return await self._groups_of(self.test, winners, "test", _TEST_STAGE, is_held_out=True)
@@ -259,6 +282,13 @@ class Run(Bench):
             known = {t.task: t for t in self.rollouts.all if t.policy_id == ORIGINAL.id}
             groups = [Group(task.id, [known[task.id]]) for task in self.validation if task.id in known]
             return Measured(self.validation, groups, {}, False)
+
+    def _shorten_test(self, num_policies: int) -> None:
+        """A winner that makes more calls than the original did may need more than was set aside."""
+        affordable = self.budget.calls_left / (num_policies * self.budget.calls_per_rollout * _MARGIN)
+        if affordable < len(self.test):
+            self.note(f"the calls left allow a held-out test on {int(affordable)} of its {len(self.test)} tasks.")
+            self.splits = msgspec.structs.replace(self.splits, test=self.test[: int(affordable)])
 
     async def _groups_of(
         self, tasks: list[Task], winners: dict[str, Policy], split: Split, stage: str, *, is_held_out: bool
@@ -278,12 +308,23 @@ class Run(Bench):
             notes.append(
                 f"{self.runner.num_abandoned} rollouts hung past their time-out; their threads were left behind."
             )
+        failed = [t.error or t.status for t in self.rollouts.all if t.status in ("failed", "timeout")]
+        if failed:
+            often = Counter(failed).most_common(1)[0][0]
+            notes.append(f"the agent failed in {len(failed)} of {len(self.rollouts.all)} rollouts, most often: {often}")
         unjudged = sum(t.reward is None for t in self.rollouts.all)
         if unjudged:
             notes.append(f"{unjudged} of {len(self.rollouts.all)} rollouts have no reward and count for nothing.")
         if self.budget.ledger.snapshot().unpriced_calls:
             notes.append("some calls have no known price, so the cost in money is not complete.")
         return notes
+
+
+def _knowing(policy: Policy, report: SiteReport) -> Policy:
+    """The policy with every site that was found, so that a call of another prompt is not taken for one that changed."""
+    known = {site.id for site in policy.sites}
+    found = [*report.sites, *(site for site, _ in report.unusable)]
+    return msgspec.structs.replace(policy, sites=[*policy.sites, *(site for site in found if site.id not in known)])
 
 
 async def _train(algorithm: BaseAlgorithm[Any], session: RunSession) -> Any:

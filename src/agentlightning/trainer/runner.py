@@ -16,6 +16,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -39,7 +40,7 @@ from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
 _AGENTS_FAULT = (400, 413, 422)
-_NOT_THE_AGENTS = ("site-packages", f"{os.sep}agentlightning{os.sep}", "<frozen", os.path.dirname(os.__file__))
+_NOT_THE_AGENTS = ("site-packages", str(Path(__file__).parents[1]) + os.sep, "<frozen", os.path.dirname(os.__file__))
 """Files in which an agent's exception may end up, but not the line its author looks for."""
 
 
