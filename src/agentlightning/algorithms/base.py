@@ -7,6 +7,7 @@ more than a policy can say.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Group, Trajectory
+from agentlightning.engine.base import Engine
 from agentlightning.errors import ConfigError, near_miss
 
 
@@ -89,6 +91,10 @@ class Session(Protocol):
     those it came from."""
     restored: Any | None
     """The last checkpoint of an interrupted run of this stage."""
+    engine: Engine | None
+    """What holds the agents' weights; None when no model was given to train (`models.policy`)."""
+    folder: Path
+    """Where this stage may keep files of its own (checkpoints of weights); the same one after an interruption."""
 
     @property
     def budget(self) -> BudgetView: ...

@@ -69,6 +69,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """Agent → model name sent instead of the agent's own."""
     sampling: dict[str, dict[str, Any]] = {}
     """Agent → request parameters that override the agent's own."""
+    weights: dict[str, str] = {}
+    """Agent → version of the weights (see `engine.base`) that answer its calls."""
 
     @cached_property
     def id(self) -> str:
@@ -77,11 +79,13 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
             return "original"
         known = {site.id: site.template for site in self.sites if site.id in self.prompts}
         content = [self.prompts, known, self.demos, self.models, self.sampling]
+        if self.weights:
+            content.append(self.weights)
         return f"p-{hashlib.sha256(msgspec.json.encode(content, order='deterministic')).hexdigest()[:12]}"
 
     @property
     def is_original(self) -> bool:
-        return not (self.prompts or self.demos or self.models or self.sampling)
+        return not (self.prompts or self.demos or self.models or self.sampling or self.weights)
 
     def site(self, site_id: str) -> PromptSite:
         """The site of that id; KeyError when the policy does not know it."""
@@ -106,6 +110,11 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """A policy that shows `demos` to one agent; an empty list removes them."""
         rest = {key: value for key, value in self.demos.items() if key != agent}
         return msgspec.structs.replace(self, demos=rest | ({agent: demos} if demos else {}))
+
+    def with_weights(self, agent: str, version: str) -> Policy:
+        """A policy whose `agent` is answered by a version of its weights; "" is the base model again."""
+        rest = {key: value for key, value in self.weights.items() if key != agent}
+        return msgspec.structs.replace(self, weights=rest | ({agent: version} if version else {}))
 
     def apply(self, call: Call) -> Applied:
         """The call as this policy wants it sent. Sites that do not match leave their text untouched and are named.

@@ -1,0 +1,141 @@
+"""What holds weights, seen from outside: it samples answers, learns from samples, and keeps versions. No torch here.
+
+Weights go by name. `""` is the base model as it was loaded. An *adapter* (one for each agent that learns) is what
+`update` changes; its name means its weights as they are now. A *version* (`w-` and a content hash) is an adapter's
+weights at one moment: it never changes, it may be sampled while the adapter learns on, and a policy names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from agentlightning.data.call import Call, Message, Reply
+from agentlightning.data.sample import Sample
+
+VERSION_PREFIX = "w-"
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """Two answers in one situation, of which the first was preferred; what DPO and reward models learn from."""
+
+    better: Sample
+    worse: Sample
+
+
+class Learning(msgspec.Struct, frozen=True, kw_only=True):
+    """How an update learns; the same words for every loss. An update is one optimiser step per mini-batch."""
+
+    loss: str
+    """`cross_entropy`, `dpo`, `reward_model`, or the name of a policy-gradient loss."""
+    options: dict[str, Any] = {}
+    """Of the loss: `beta`, `clip_low`, `clip_high`, …; unknown ones are refused."""
+    learning_rate: float = 1e-4
+    num_minibatches: int = 1
+    """The samples are cut into this many optimiser steps, rollouts kept whole."""
+    max_tokens_per_pass: int = 8192
+    """Of one forward and backward pass; more are accumulated."""
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 0
+    total_steps: int | None = None
+    """Of the schedule (linear down to `final_rate` of the learning rate); None: constant after the warm-up."""
+    final_rate: float = 0.1
+    dump: str | None = None
+    """A file to which every trained token is written: token, old and new logprob, advantage, mask, why."""
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update did."""
+
+    metrics: dict[str, float]
+    """`loss`, `grad_norm`, `learning_rate`, `num_tokens` (trained), `num_row_tokens` (computed); of policy gradients
+    also `ratio_mean`, `ratio_max`, `clipped_share`, `entropy`, `kl_to_sampler`."""
+    num_steps: int
+    """Optimiser steps taken."""
+
+
+class Engine(Protocol):
+    """Implemented by `engine.torch` (transformers and peft, anywhere) and `engine.vllm` (samples on GPUs).
+
+    Safe to use from any thread and loop. Raises ModelError for what the model cannot do (no chat template, context too
+    long, out of memory), DataError for samples that fit no loss.
+    """
+
+    @property
+    def model(self) -> str:
+        """Path or hub name of the base model."""
+        ...
+
+    @property
+    def max_context_tokens(self) -> int: ...
+
+    def sample(self, call: Call, *, weights: str = "", rollout_id: str = "") -> Future[Reply]:
+        """Answer a call. The reply has `prompt_ids`, `completion_ids` and `logprobs` (natural log, of each sampled id
+        at the temperature it was sampled with), so what is learned later is exactly what was sampled.
+
+        Honoured parameters: temperature, top_p, top_k, max_tokens (and its other names), stop, seed, n, tool_choice,
+        parallel_tool_calls. Calls of one `rollout_id` reuse the ids, and the cache, of their unchanged history.
+        """
+        ...
+
+    def forget(self, rollout_id: str) -> None:
+        """The rollout has ended: what was kept for its next call may go."""
+        ...
+
+    async def encode(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, agent: str = ""
+    ) -> Sample:
+        """A written conversation as a sample: all assistant messages are trained (mask 1), nothing else.
+
+        For conversations nobody sampled here (demonstrations); those sampled here have their ids already.
+        """
+        ...
+
+    async def update(self, samples: Sequence[Sample] | Sequence[Pair], *, adapter: str, learning: Learning) -> Update:
+        """Learn; the adapter is made on first use. A step whose loss or gradient is not finite is not taken: ModelError
+        says which sample it was."""
+        ...
+
+    async def score(self, samples: Sequence[Sample], *, weights: str = "") -> list[list[float]]:
+        """Logprobs of the completion tokens (0.0 where the mask is 0) under some weights, at temperature 1."""
+        ...
+
+    async def rate(self, samples: Sequence[Sample], *, adapter: str) -> list[float]:
+        """What a reward model trained as `adapter` (loss `reward_model`) thinks of each sample."""
+        ...
+
+    async def snapshot(self, adapter: str) -> str:
+        """The adapter's weights now, as a version. An adapter that never learned is the base model: `""`."""
+        ...
+
+    async def start_from(self, adapter: str, version: str) -> None:
+        """Put the adapter's weights back to a version, with a fresh optimiser."""
+        ...
+
+    async def save(self, version: str, folder: Path) -> None:
+        """Write a version: safetensors in PEFT's layout (LoRA) or transformers' (full). Whole or not at all."""
+        ...
+
+    async def load(self, folder: Path) -> str:
+        """Make a saved version known; gives its name. ModelError when it does not fit the base model."""
+        ...
+
+    async def export(self, version: str, folder: Path) -> None:
+        """Write a model of its own, adapter merged, with tokenizer: for any server."""
+        ...
+
+    async def checkpoint(self, adapter: str, folder: Path) -> None:
+        """Everything the adapter's learning goes on from: weights, optimiser, schedule, random numbers."""
+        ...
+
+    async def restore(self, adapter: str, folder: Path) -> None:
+        """Go on from a checkpoint, exactly."""
+        ...
+
+    async def close(self) -> None: ...
