@@ -37,10 +37,10 @@ def tables() -> str:
     """Every section as a heading and a table."""
     schema = config_schema()
     parts = schema["$defs"]
-    top = {key: spec for key, spec in schema["properties"].items() if _section_of(spec) is None}
+    top = {key: spec for key, spec in schema["properties"].items() if _section_of(spec) is None and key != "store"}
     blocks = [_section("At the top level", "", {"properties": top})]
     for key, spec in schema["properties"].items():
-        if name := _section_of(spec) or ("TaskSection" if key == "tasks" else None):
+        if name := _section_of(spec) or {"tasks": "TaskSection", "store": "StoreSection"}.get(key):
             blocks.append(_section(f"`{key}`", parts[name]["description"], parts[name]))
     blocks += [_section(title, parts[name]["description"], parts[name]) for name, title in _SECTIONS.items()]
     blocks += [_algorithm(name) for name in sorted(ALGORITHMS.builtin)]

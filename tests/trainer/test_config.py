@@ -137,6 +137,10 @@ def test_the_store_is_a_folder_beside_the_file_or_an_address(tmp_path: Path):
     assert load(tmp_path, "{}").store_address() == str(tmp_path / "trajectory_data")
     assert load(tmp_path, "store: runs").store_address() == str(tmp_path / "runs")
     assert load(tmp_path, "store: postgresql://host/db").store_address() == "postgresql://host/db"
+    assert load(tmp_path, "store: {mask_personal_data: true}").store_address() == str(tmp_path / "trajectory_data")
+    masked = load(tmp_path, "store: runs", "store.mask_personal_data=true")
+    assert masked.store_address() == str(tmp_path / "runs") and masked.store.mask_personal_data
+    assert not load(tmp_path, "store: {address: runs, mask_personal_data: true}", "store=else").store.mask_personal_data
 
 
 def test_one_task_file_or_list_is_the_source_of_all_splits(tmp_path: Path):
@@ -216,7 +220,7 @@ def test_the_effective_configuration_shows_no_password_and_no_header():
         }
     )
     kept = config.to_dict()
-    assert kept["store"] == "postgresql://***@host:5432/db"
+    assert kept["store"]["address"] == "postgresql://***@host:5432/db"
     assert kept["models"]["judge"]["base_url"] == "http://***@host/v1"
     assert kept["models"]["judge"]["headers"] == {"x-team": "***"}
 

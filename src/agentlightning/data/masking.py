@@ -29,26 +29,37 @@ def mask(trajectory: Trajectory) -> Trajectory:
     find each other by them. Text that was JSON stays JSON. Token ids and logprobs of a step whose text changed are
     dropped: they would spell it out. Pure and idempotent; placeholders already there keep their numbers.
     """
-    masker = _Masker(trajectory)
-    return msgspec.structs.replace(
-        trajectory,
-        input=masker.value(trajectory.input),
-        steps=[masker.step(step) for step in trajectory.steps],
-        output=masker.value(trajectory.output),
-        expected=masker.value(trajectory.expected),
-        metadata=masker.value(trajectory.metadata),
-        error=masker.value(trajectory.error),
-        rewards=[masker.reward(reward) for reward in trajectory.rewards],
-        features=masker.features(trajectory.features),
-    )
+    return Masker().trajectory(trajectory)
 
 
-class _Masker:
-    def __init__(self, trajectory: Trajectory) -> None:
+class Masker:
+    """Masks the parts of one trajectory, or of whatever else belongs together, with the same names for the same things.
+
+    For parts that come one by one, `heed` first, so that no new name is one that already stands there.
+    """
+
+    def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
         self._last: Counter[str] = Counter()
-        for kind, number in _PLACEHOLDER.findall(msgspec.json.encode(trajectory).decode()):
+
+    def heed(self, part: Any) -> None:
+        """Take no names that stand in a part already."""
+        for kind, number in _PLACEHOLDER.findall(msgspec.json.encode(part).decode()):
             self._last[kind] = max(self._last[kind], int(number))
+
+    def trajectory(self, trajectory: Trajectory) -> Trajectory:
+        self.heed(trajectory)
+        return msgspec.structs.replace(
+            trajectory,
+            input=self.value(trajectory.input),
+            steps=[self.step(step) for step in trajectory.steps],
+            output=self.value(trajectory.output),
+            expected=self.value(trajectory.expected),
+            metadata=self.value(trajectory.metadata),
+            error=self.value(trajectory.error),
+            rewards=[self.reward(reward) for reward in trajectory.rewards],
+            features=self.features(trajectory.features),
+        )
 
     def value(self, value: Any) -> Any:
         if isinstance(value, str):

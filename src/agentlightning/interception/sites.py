@@ -21,6 +21,9 @@ from agentlightning.interception.alignment import Tokens, constant_runs, learn, 
 from agentlightning.interception.grouping import Prompt, Text, group_texts
 from agentlightning.interception.slots import Values, describe_slots, find_spans, input_values
 
+MIN_COVERAGE = 0.95
+"""Share of calls that a template must match to be used."""
+
 _MIN_TASKS_FOR_HALVES = 8
 _MAX_TASKS_READ = 3
 _KINDS: tuple[SiteKind, ...] = ("system", "prefix")
@@ -45,7 +48,7 @@ class SiteReport(msgspec.Struct, frozen=True):
 
 
 def discover_sites(
-    calls: Sequence[ObservedCall], *, agents: Sequence[str] | None = None, min_coverage: float = 0.95
+    calls: Sequence[ObservedCall], *, agents: Sequence[str] | None = None, min_coverage: float = MIN_COVERAGE
 ) -> SiteReport:
     """The prompt sites of the agents (default: all seen), the same whatever the order of the calls.
 

@@ -20,6 +20,7 @@ from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
 from agentlightning.rewards.judge import Judge
 from agentlightning.store.base import Store
+from agentlightning.store.masked import MaskedStore, Masks
 from agentlightning.trainer import scoring
 from agentlightning.trainer.budget import Budget, limits_from
 from agentlightning.trainer.callbacks import Callbacks
@@ -52,7 +53,8 @@ class Bench:
         self.run_id = run_id
         self.agent = agent
         self.config = config
-        self.store = store
+        self.masks = Masks() if config.store.mask_personal_data else None
+        self.store = store = MaskedStore(store, self.masks) if self.masks else store
         self.callbacks = callbacks
         self.reward = reward
         self.stages = stages
@@ -73,7 +75,7 @@ class Bench:
             retries=settings.retries,
             tools=ToolModes(agent.tool_modes, Tape()),
         )
-        self.rollouts = Rollouts(self.runner, store, callbacks)
+        self.rollouts = Rollouts(self.runner, store, callbacks, masks=self.masks)
 
     async def close(self) -> None:
         self.runner.close()

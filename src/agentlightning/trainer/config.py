@@ -23,13 +23,14 @@ from agentlightning.trainer.config_sections import (
     AgentSection,
     BudgetSection,
     ModelsSection,
-    PathText,
     Section,
     Stage,
+    StoreSection,
     TaskSection,
     TrainerSection,
     model_long_form,
     stages_long_form,
+    store_long_form,
     tasks_long_form,
 )
 from agentlightning.trainer.config_words import problems
@@ -53,8 +54,10 @@ class Config(Section):
     reward: str | None = None
     """A known reward, `file.py:function` or `package.module:function`."""
     models: ModelsSection = ModelsSection()
-    store: PathText | None = None
-    """Address of the store: a folder, `sqlite:///…`, or another back end's address. `trainer.data_dir` if not given."""
+    store: Annotated[StoreSection, BeforeValidator(store_long_form, json_schema_input_type=str | StoreSection)] = (
+        StoreSection()
+    )
+    """Where everything a run does is kept: a folder, an address (`postgresql://…`), or a mapping that says more."""
     budget: BudgetSection = BudgetSection()
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
@@ -76,9 +79,10 @@ class Config(Section):
 
     def store_address(self) -> str:
         """What `open_store` takes: the configured address, a folder as an absolute path; by default `data_dir`."""
-        if self.store and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", self.store):
-            return self.store
-        return str(self.path_to(self.store or self.trainer.data_dir))
+        address = self.store.address
+        if address and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address):
+            return address
+        return str(self.path_to(address or self.trainer.data_dir))
 
     def task_sources(self) -> dict[str, Any] | None:
         """What `load_task_splits` takes, its paths absolute; None when no tasks are configured."""
@@ -133,7 +137,7 @@ def _build(data: dict[str, Any], settings: Sequence[Setting], base_dir: Path, fi
 def _long_form(data: dict[str, Any]) -> dict[str, Any]:
     """Without empty sections, and with mappings where names may stand for them, so that overrides can reach in."""
     data = {key: value for key, value in data.items() if value is not None}
-    for key, expand in (("algorithm", stages_long_form), ("tasks", tasks_long_form)):
+    for key, expand in (("algorithm", stages_long_form), ("tasks", tasks_long_form), ("store", store_long_form)):
         if key in data:
             data[key] = expand(data[key])
     if isinstance(models := data.get("models"), dict):

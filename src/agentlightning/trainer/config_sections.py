@@ -233,6 +233,25 @@ class ModelsSection(Section):
     """Whose weights are trained."""
 
 
+class StoreSection(Section):
+    """Where records are kept, and what of them."""
+
+    expected: ClassVar[str] = "a folder or an address, or {address: …, mask_personal_data: true}"
+
+    address: PathText | None = None
+    """A folder, `sqlite:///…`, or another back end's address. `trainer.data_dir` if not given."""
+    mask_personal_data: bool = False
+    """Write placeholders such as `[email_1]` for e-mail and IP addresses, phone and card numbers and IBANs. Algorithms
+    and the optimiser model see the placeholders too; rewards are given before. Names and streets are not found."""
+    durability: Literal["process", "power"] = "process"
+    """What a write that returned survives: a killed process, or also a power cut, which costs a flush each time."""
+
+
+def store_long_form(value: Any) -> Any:
+    """A store's address as the mapping it stands for; anything else as it is."""
+    return {"address": os.fspath(value)} if isinstance(value, str | os.PathLike) else value
+
+
 class Price(Section):
     """US dollars per million tokens."""
 

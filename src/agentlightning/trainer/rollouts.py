@@ -16,6 +16,7 @@ from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group, Trajectory
 from agentlightning.errors import AgentError, ModelError
 from agentlightning.store.base import Store
+from agentlightning.store.masked import Masks
 from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
@@ -31,14 +32,19 @@ _Key = tuple[str, str, str, str, int]
 
 
 class Rollouts:
-    """All rollouts of one run. `source` is set once it is known how this run is judged."""
+    """All rollouts of one run. `source` is set once it is known how this run is judged.
 
-    def __init__(self, runner: Runner, store: Store, callbacks: Callbacks) -> None:
+    With `masks`, a rollout is judged as it was, and from then on everybody sees it masked.
+    """
+
+    def __init__(self, runner: Runner, store: Store, callbacks: Callbacks, *, masks: Masks | None = None) -> None:
         self.runner = runner
         self.source: RewardSource | None = None
         self.all: list[Trajectory] = []
         self._store = store
         self._callbacks = callbacks
+        self._masks = masks
+        self._unmasked: dict[str, Trajectory] = {}
         self._done: dict[_Key, asyncio.Future[Trajectory]] = {}
         self._recorded: dict[_Key, Trajectory] = {}
         self._failures_in_a_row = 0
@@ -53,6 +59,10 @@ class Rollouts:
         for trajectory in trajectories:
             if trajectory.status != "stopped" and trajectory.reward is not None:
                 self._recorded[_key_of(trajectory)] = trajectory
+
+    def as_seen(self) -> list[Trajectory]:
+        """All rollouts, those of the original agent as they were: prompt sites are found in what it really says."""
+        return [self._unmasked.get(trajectory.id, trajectory) for trajectory in self.all]
 
     async def groups(
         self, tasks: Sequence[Task], *, policy: Policy, split: Split, stage: str, n: int = 1, draw: int = 0
@@ -119,12 +129,19 @@ class Rollouts:
 
     async def _judged(self, task: Task, trajectory: Trajectory) -> Trajectory:
         if self.source is not None:
-            trajectory = await self._scored(self.source, task, trajectory)
+            trajectory = self._masked(await self._scored(self.source, task, trajectory))
         self.all.append(trajectory)
         await self._store.append([rollout_record(trajectory)])
         if self.source is not None:
             self._callbacks.tell("on_rollout_end", trajectory)
         return trajectory
+
+    def _masked(self, trajectory: Trajectory) -> Trajectory:
+        if self._masks is None:
+            return trajectory
+        if trajectory.policy_id == Policy().id:
+            self._unmasked[trajectory.id] = trajectory
+        return self._masks.trajectory(trajectory)
 
     async def _scored(self, source: RewardSource, task: Task, trajectory: Trajectory) -> Trajectory:
         """A judge that now and then gives no score leaves a rollout unjudged; one that never does ends the run."""

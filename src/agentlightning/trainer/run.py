@@ -17,12 +17,13 @@ import msgspec
 
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.call import Reply
+from agentlightning.data.masking import Masker
 from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group
 from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, DataError
-from agentlightning.interception.sites import SiteReport, discover_sites
+from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
 from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.observed import observed_calls
@@ -112,6 +113,7 @@ class Run(Bench):
         first = [stored.record async for stored in self.store.read("run", {"id": self.run_id}, limit=1)]
         known = {stored.record.id async for stored in self.store.read("task", {"run": self.run_id})}
         settings, now = (first[0].body.get("config") or {}) if first else {}, self.config.to_dict()
+        now = Masker().value(now) if self.masks else now
         changed = [key for key in ("algorithm", "tasks") if settings.get(key) != now.get(key)]
         if (settings.get("trainer") or {}).get("seed") != (now.get("trainer") or {}).get("seed"):
             changed.append("trainer.seed")
@@ -162,7 +164,7 @@ class Run(Bench):
         return await self._sites()
 
     async def _sites(self) -> SiteReport:
-        calls = list(observed_calls(self.rollouts.all))
+        calls = list(observed_calls(self.rollouts.as_seen()))
         if not calls:
             raise AgentError(
                 f"the agent made no model call in {len(self.rollouts.all)} rollouts, so there is nothing to improve. "
@@ -172,12 +174,22 @@ class Run(Bench):
         asked = asked_for(self.config.agent.target_agents, self.stages)
         for silent in check_seen(asked, self.agent, {observed.call.agent for observed in calls}):
             self.note(silent)
-        report = discover_sites(calls)
+        report = await self._sites_on_record() or discover_sites(calls)
         sites = [*report.sites, *(site for site, _ in report.unusable)]
         await self.store.append([make_record("site", site.id, site, run=self.run_id) for site in sites])
         for site, reason in report.unusable:
             self.note(f"prompt site {site.id} is left alone: {reason}")
         return report
+
+    async def _sites_on_record(self) -> SiteReport | None:
+        """What a resumed run that masks found before: its old rollouts no longer say what the agent really says."""
+        if not (self.masks and self.is_resumed):
+            return None
+        latest = {stored.record.id: stored.record async for stored in self.store.read("site", {"run": self.run_id})}
+        found = [msgspec.convert(record.body, PromptSite) for record in latest.values()]
+        usable = [site for site in found if (site.coverage or 0.0) >= MIN_COVERAGE]
+        rest = [(site, "it was before the interruption.") for site in found if site not in usable]
+        return SiteReport(usable, rest) if found else None
 
     # -- learning ------------------------------------------------------------------------------------------------
 
@@ -250,7 +262,10 @@ class Run(Bench):
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def _finish(self, report: SiteReport, winners: dict[str, Policy]) -> TrainingResult:
-        conclusion = conclude(await self._measure(winners), winners)
+        measured = await self._measure(winners)
+        if self.masks:
+            measured = msgspec.structs.replace(measured, tasks=[self.masks.task(task) for task in measured.tasks])
+        conclusion = conclude(measured, winners)
         notes = [*self.notes, *conclusion.pop("notes"), *self._closing_notes()]
         return TrainingResult(
             **conclusion,
@@ -307,6 +322,11 @@ class Run(Bench):
         if self.runner.num_abandoned:
             notes.append(
                 f"{self.runner.num_abandoned} rollouts hung past their time-out; their threads were left behind."
+            )
+        if self.runner.num_lost:
+            notes.append(
+                f"{self.runner.num_lost} steps could not be recorded as they happened (the log of "
+                "agentlightning.interception says why); those of rollouts that had ended by then are missing."
             )
         failed = [t.error or t.status for t in self.rollouts.all if t.status in ("failed", "timeout")]
         if failed:

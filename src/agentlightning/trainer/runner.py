@@ -78,6 +78,8 @@ class Runner:
         self.predict = predict
         self.endpoint: SeenEndpoint | None = None
         """Where the agent was last seen calling a model with success."""
+        self.num_lost = 0
+        """Steps that could not be handed on when they ended, through a fault of ours."""
         self._store = store
         self._writes = Writes(store)
         self._budget = budget
@@ -150,6 +152,7 @@ class Runner:
         except BaseException as raised:  # noqa: BLE001 - whatever an agent raises is data about the agent
             status, error = "failed", _describe(raised)
         seconds = time.perf_counter() - t0
+        self.num_lost += recorder.num_lost
         steps = self._all_steps(recorder)
         self._budget.rollout_ended(sum(step.kind == "model" for step in steps))
         trajectory = Trajectory(

@@ -154,7 +154,7 @@ class Trainer:
     @asynccontextmanager
     async def _store(self) -> AsyncGenerator[Store]:
         given: Any = self.objects.get("store")
-        store = open_store(given or self.config.store_address())
+        store = open_store(given or self.config.store_address(), durability=self.config.store.durability)
         try:
             yield store
         finally:
