@@ -77,14 +77,21 @@ def _judge(task: Task, trajectory: Trajectory, compare: Callable[[Any, Any], Ver
     """The best verdict over the alternatives; on a tie the first, so the reason names the preferred answer."""
     if task.expected is None or trajectory.status == "stopped":
         return None
-    if trajectory.output is None and trajectory.status != "succeeded":
-        reason = f"the agent gave no answer ({trajectory.status}): {trajectory.error or 'no error was given'}"
-        return Reward(0.0, reason, source="expected")
+    if failed := no_answer(trajectory):
+        return failed
     verdicts = [compare(expected, trajectory.output) for expected in _alternatives(task.expected)]
     value, reason = max(verdicts, key=lambda verdict: verdict[0])
     if value == 0 and len(verdicts) > 1:
         reason += f" (nor is it any of the {len(verdicts) - 1} alternatives)"
     return Reward(value, reason, source="expected")
+
+
+def no_answer(trajectory: Trajectory) -> Reward | None:
+    """The reward of a rollout that failed or timed out without an output: 0, with its error."""
+    if trajectory.output is not None or trajectory.status == "succeeded":
+        return None
+    reason = f"the agent gave no answer ({trajectory.status}): {trajectory.error or 'no error was given'}"
+    return Reward(0.0, reason, source="expected")
 
 
 def _alternatives(expected: Any) -> list[Any]:
