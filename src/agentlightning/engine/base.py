@@ -7,7 +7,7 @@ weights at one moment: it never changes, it may be sampled while the adapter lea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,11 +89,17 @@ class Engine(Protocol):
         ...
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, agent: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        agent: str = "",
+        learned: Collection[int] | None = None,
     ) -> Sample:
-        """A written conversation as a sample: all assistant messages are trained (mask 1), nothing else.
+        """A written conversation as a sample: assistant messages are trained (mask 1), nothing else.
 
-        For conversations nobody sampled here (demonstrations); those sampled here have their ids already.
+        `learned`: the indices of those to train; None: all. For conversations nobody sampled here (demonstrations);
+        those sampled here have their ids already.
         """
         ...
 
