@@ -38,7 +38,6 @@ from agentlightning.trainer.config import load_config
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_SECONDS = 120
 FEW = 40
-_CONFIG = "al_config.yaml"
 _DONE = "every block ran"
 _FENCE = re.compile(r"^```(\w*)\s*$")
 _EXEMPT = re.compile(r"^<!--\s*not run:\s*(.*?)\s*-->$")
@@ -68,7 +67,7 @@ class Block(NamedTuple):
 
     @property
     def is_runnable(self) -> bool:
-        is_config = self.language == "yaml" and self.code.startswith(f"# {_CONFIG}")
+        is_config = self.language == "yaml" and _FILE.match(self.code) is not None
         return not self.is_exempt and (self.language == "python" or is_config or bool(self.commands))
 
 
@@ -131,7 +130,7 @@ def _run(block: Block, page: Path, names: dict[str, Any]) -> None:
         # Blank lines in front: a traceback then names the page's own lines.
         exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
     elif block.language == "yaml":
-        load_config(_CONFIG, env={})
+        load_config(file[1] if file else "al_config.yaml", env={})
     for command in block.commands:
         program, *arguments = shlex.split(command, comments=True)
         done = subprocess.run([str(Path(sys.executable).with_name(program)), *arguments], check=False)

@@ -1,6 +1,7 @@
-"""The configuration of a run: one typed tree from a file, the environment and `key.path=value` overrides.
+"""The configuration of a run: one typed tree from a file (and what it extends), the environment and overrides.
 
-The three are laid over each other in that order and checked once, here; `config_sections` says what each key means.
+They are laid over each other in that order, `${NAME}` is filled in, and the whole is checked once, here;
+`config_sections` says what each key means.
 Editors complete and check the file when its first line is
 
     # yaml-language-server: $schema=<path of agentlightning/trainer/config.schema.json>
@@ -17,29 +18,38 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
 from agentlightning.errors import ConfigError
-from agentlightning.trainer.config_file import ConfigFile, read_config_file
+from agentlightning.trainer.config_layers import Layers, layers_of, read_layers
 from agentlightning.trainer.config_overrides import Setting, apply_setting, from_environment, from_overrides, key_path
 from agentlightning.trainer.config_sections import (
     AgentSection,
     BudgetSection,
+    EngineSection,
     ModelsSection,
+    PathText,
     Section,
     Stage,
     StoreSection,
     TaskSection,
     TrainerSection,
+    engine_long_form,
     model_long_form,
     stages_long_form,
     store_long_form,
     tasks_long_form,
 )
+from agentlightning.trainer.config_variables import Written, as_written, escaped, fill_in, is_whole, names_only
 from agentlightning.trainer.config_words import problems
-from agentlightning.trainer.config_yaml import KeyPath
+from agentlightning.trainer.config_yaml import KeyPath, parse_scalar
+
+_FROM_TEXT = ("int_type", "float_type", "bool_type")
+"""What pydantic says of a text where a number, or true or false, should stand."""
 
 
 class Config(Section):
     """Everything one run is told. All keys are optional."""
 
+    extends: PathText | None = None
+    """Another configuration file that this one is laid over; its path starts at this file's folder."""
     agent: AgentSection = AgentSection()
     algorithm: Annotated[
         list[Stage], BeforeValidator(stages_long_form, json_schema_input_type=str | Stage | list[str | Stage])
@@ -54,6 +64,10 @@ class Config(Section):
     reward: str | None = None
     """A known reward, `file.py:function` or `package.module:function`."""
     models: ModelsSection = ModelsSection()
+    engine: Annotated[EngineSection, BeforeValidator(engine_long_form, json_schema_input_type=str | EngineSection)] = (
+        EngineSection()
+    )
+    """What samples from and trains `models.policy`."""
     store: Annotated[StoreSection, BeforeValidator(store_long_form, json_schema_input_type=str | StoreSection)] = (
         StoreSection()
     )
@@ -61,16 +75,18 @@ class Config(Section):
     budget: BudgetSection = BudgetSection()
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+    _written: Written = PrivateAttr(default_factory=dict)
 
     @property
     def base_dir(self) -> Path:
         """Where relative paths start, those of defaults and overrides too: the file's folder, else the current one."""
         return self._base_dir
 
-    def at(self, base_dir: Path) -> Config:
-        """The same configuration with its relative paths starting at another folder."""
+    def at(self, base_dir: Path, written: Written | None = None) -> Config:
+        """The same configuration with its relative paths starting at another folder; `written` as `fill_in` gave it."""
         moved = self.model_copy()
         moved._base_dir = base_dir
+        moved._written = self._written if written is None else written
         return moved
 
     def path_to(self, path: str) -> Path:
@@ -93,13 +109,17 @@ class Config(Section):
         return {split: self.path_to(source) if is_path[split] else source for split, source in given.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """The effective configuration as plain data that `config_from` reads back, passwords and headers masked."""
-        return cast(dict[str, Any], _masked(self.model_dump(exclude_none=True)))
+        """The effective configuration as plain data that `config_from` reads back, passwords and headers masked.
+
+        What came from a `${NAME}` stands here as it was written, so no secret of the environment is kept.
+        """
+        return cast(dict[str, Any], _masked(as_written(self.model_dump(exclude_none=True), self._written)))
 
     def replace(self, values: Mapping[str, Any]) -> Config:
         """This configuration with some keys set: `{"trainer.max_epochs": 5}`. Raises ConfigError like any other."""
         settings = [Setting(key_path(key), value, key) for key, value in values.items()]
-        return _build(self.model_dump(exclude_none=True), settings, self.base_dir)
+        changed = _validated(Layers("", self.model_dump(exclude_none=True), {}), settings, self._written)
+        return changed.at(self.base_dir, self._written)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
@@ -108,14 +128,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), env: Mapping[st
     An override is `key.path=value`, the value read as YAML (`algorithm.0.params.beam=4`, `tasks.test=none`); so is an
     environment variable's value. `env` is `os.environ` when not given. Raises ConfigError naming file, line and key.
     """
-    file = read_config_file(path)
-    settings = [*from_environment(os.environ if env is None else env), *from_overrides(overrides)]
-    return _build(file.data, settings, Path(path).expanduser().resolve().parent, file)
+    env = os.environ if env is None else env
+    settings = [*from_environment(env), *from_overrides(overrides)]
+    return _build(read_layers(path), settings, Path(path).expanduser().resolve().parent, env)
 
 
-def config_from(data: Mapping[str, Any], base_dir: Path | None = None) -> Config:
-    """The configuration of plain Python data of the file's shape. The environment is not read. Raises ConfigError."""
-    return _build(dict(data), [], base_dir or Path.cwd())
+def config_from(data: Mapping[str, Any], base_dir: Path | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """The configuration of plain Python data of the file's shape: `${NAME}` and `extends` mean what they mean there.
+
+    `AGENTLIGHTNING_…` variables are not laid over it. Raises ConfigError.
+    """
+    base_dir = base_dir or Path.cwd()
+    return _build(layers_of(data, base_dir), [], base_dir, os.environ if env is None else env)
 
 
 def config_schema() -> dict[str, Any]:
@@ -123,15 +147,40 @@ def config_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
-def _build(data: dict[str, Any], settings: Sequence[Setting], base_dir: Path, file: ConfigFile | None = None) -> Config:
-    data = _long_form(data)
-    for setting in settings:
+def _build(layers: Layers, settings: Sequence[Setting], base_dir: Path, env: Mapping[str, str]) -> Config:
+    data = _long_form(layers.data)
+    if stray := [setting.origin for setting in settings if setting.path[0] == "extends"]:
+        raise ConfigError(f"{stray[0]}: extends is read from the file itself. Write it there.")
+    for setting in settings:  # what a shell handed over is not filled in again
+        data = _long_form(apply_setting(data, setting._replace(value=escaped(setting.value))))
+    data, written = fill_in(data, env, lambda path: _place(path, settings, layers))
+    return _validated(layers._replace(data=data), settings, written, is_laid=True).at(base_dir, written)
+
+
+def _validated(layers: Layers, settings: Sequence[Setting], written: Written, *, is_laid: bool = False) -> Config:
+    data = layers.data
+    for setting in () if is_laid else settings:
         data = _long_form(apply_setting(data, setting))
     try:
-        config = Config.model_validate(data)
+        return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_report(error, settings, file)) from error
-    return config.at(base_dir)
+        numbers = _numbers(error, written)
+        if not numbers:
+            raise ConfigError(_report(error, settings, layers)) from error
+    for setting in numbers:
+        data = apply_setting(data, setting)
+    return _validated(layers._replace(data=data), settings, {}, is_laid=True)
+
+
+def _numbers(error: ValidationError, written: Written) -> list[Setting]:
+    """Variables that stand alone where a number, or true or false, is expected, as what they then mean."""
+    found: list[Setting] = []
+    for path, kind in ((tuple(each["loc"]), each["type"]) for each in error.errors(include_url=False)):
+        if kind in _FROM_TEXT and path in written and is_whole(written[path][0]):
+            value = parse_scalar(written[path][1], written[path][0])
+            if isinstance(value, int | float):
+                found.append(Setting(path, value, written[path][0]))
+    return found
 
 
 def _long_form(data: dict[str, Any]) -> dict[str, Any]:
@@ -145,18 +194,18 @@ def _long_form(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _report(error: ValidationError, settings: Sequence[Setting], file: ConfigFile | None) -> str:
+def _report(error: ValidationError, settings: Sequence[Setting], layers: Layers) -> str:
     """One line for each problem, each beginning with where it was set."""
-    found = [(_place(problem.path, settings, file), problem.text) for problem in problems(error, Config)]
+    found = [(_place(problem.path, settings, layers), problem.text) for problem in problems(error, Config)]
     return "\n".join(f"{place}: {text}" if place else text for place, text in found)
 
 
-def _place(path: KeyPath, settings: Sequence[Setting], file: ConfigFile | None) -> str | None:
+def _place(path: KeyPath, settings: Sequence[Setting], layers: Layers) -> str | None:
     for setting in reversed(settings):
-        made_here = not (file and path in file.lines) and setting.path[: len(path)] == path
+        made_here = path not in layers.origins and setting.path[: len(path)] == path
         if made_here or path[: len(setting.path)] == setting.path:
             return setting.origin
-    return file.place(path) if file else None
+    return layers.place(path) or None
 
 
 def _masked(value: Any, key: str = "") -> Any:
@@ -166,4 +215,6 @@ def _masked(value: Any, key: str = "") -> Any:
         return {name: _masked(item, "headers" if key == "headers" else name) for name, item in value.items()}
     if not isinstance(value, str):
         return value
-    return "***" if key == "headers" else re.sub(r"(?<=://)[^/\s]*:[^/\s]*@", "***@", value)
+    if key == "headers":
+        return value if names_only(value) else "***"
+    return re.sub(r"(?<=://)[^/\s]*:(?!\$\{\w+\}@)[^/\s]*@", "***@", value)
