@@ -10,10 +10,11 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import msgspec
 
+from agentlightning.data.call import Message, Reply
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Trajectory
 from agentlightning.errors import BudgetExhausted, DataError, ModelError
@@ -22,6 +23,28 @@ RewardValue = float | tuple[float, str | None] | Reward | None
 """A number, a number and why, a Reward, or None for "cannot judge this one"."""
 
 RewardFunction = Callable[[Task, Trajectory], RewardValue | Awaitable[RewardValue]]
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What a run can offer a reward beyond the task and the trajectory."""
+
+    complete: Callable[[list[Message]], Awaitable[Reply]] | None = None
+    """Asks the judge model, on the run's budget and record. None where there is no model to ask."""
+    feedback: Callable[[str], Awaitable[list[dict[str, Any]]]] | None = None
+    """The bodies of the `feedback` records about a rollout. None where there is no store."""
+
+
+@runtime_checkable
+class Unbound(Protocol):
+    """A reward that needs a model or people's feedback: the run binds it to its services before anything is judged."""
+
+    def bind(self, services: Services) -> RewardFunction: ...
+
+
+def bound(function: Any, services: Services) -> RewardFunction:
+    """The reward function itself, or what an Unbound one becomes in a run."""
+    return function.bind(services) if isinstance(function, Unbound) else function
+
 
 _MARK = "agentlightning_reward"
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -50,7 +73,8 @@ def reward(function: Any = None, /, *, name: str | None = None, metric: bool = F
 
 def reward_mark(function: Callable[..., Any]) -> RewardMark:
     """The mark of a reward function; an unmarked one is a reward by its own name."""
-    mark = getattr(function, _MARK, None)
+    inner = function.func if isinstance(function, functools.partial) else function
+    mark = getattr(inner, _MARK, None)
     return mark if isinstance(mark, RewardMark) else RewardMark(_name_of(function))
 
 
@@ -93,7 +117,8 @@ def _mark(function: Any, *, name: str | None, metric: bool) -> Any:
 
 def _name_of(function: Callable[..., Any]) -> str:
     inner = function.func if isinstance(function, functools.partial) else function
-    return getattr(inner, "__name__", None) or type(inner).__name__
+    given = getattr(inner, "name", None)
+    return getattr(inner, "__name__", None) or (given if isinstance(given, str) else type(inner).__name__)
 
 
 def _to_reward(given: Any, mark: RewardMark, where: str) -> Reward:
