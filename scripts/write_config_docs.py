@@ -31,16 +31,18 @@ _SECTIONS = {
     "ToolSection": "A tool, in `agent.tools`",
 }
 """Parts that stand under more than one key, or under keys the user names."""
+_SHORT = {"tasks": "TaskSection", "store": "StoreSection", "engine": "EngineSection"}
+"""Keys that take a section, or a shorter form of it."""
 
 
 def tables() -> str:
     """Every section as a heading and a table."""
     schema = config_schema()
     parts = schema["$defs"]
-    top = {key: spec for key, spec in schema["properties"].items() if _section_of(spec) is None and key != "store"}
+    top = {key: spec for key, spec in schema["properties"].items() if _section_of(spec) is None and key not in _SHORT}
     blocks = [_section("At the top level", "", {"properties": top})]
     for key, spec in schema["properties"].items():
-        if name := _section_of(spec) or {"tasks": "TaskSection", "store": "StoreSection"}.get(key):
+        if name := _section_of(spec) or _SHORT.get(key):
             blocks.append(_section(f"`{key}`", parts[name]["description"], parts[name]))
     blocks += [_section(title, parts[name]["description"], parts[name]) for name, title in _SECTIONS.items()]
     blocks += [_algorithm(name) for name in sorted(ALGORITHMS.builtin)]

@@ -17,7 +17,7 @@ from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, mad
 from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError
-from agentlightning.interception.scope import Predict, Scope, current_scope, current_speaker, entered
+from agentlightning.interception.scope import Predict, Responder, Scope, current_scope, current_speaker, entered
 from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
 
@@ -46,6 +46,7 @@ class WrappedAgent:
         self.tool_modes = dict(tools or {})
         self.policy: Policy | None = None
         self._predict: Predict | None = None
+        self._responder: Responder | None = None
         self.__agentlightning_agent__ = agent_id
         update_wrapper(self, adapter.agent, updated=())
 
@@ -73,13 +74,21 @@ class WrappedAgent:
         """Whom a policy can steer, as far as it is known before a run: the agent as a whole, then its members."""
         return list(dict.fromkeys([self.agent_id, *self.adapter.members()]))
 
-    def use(self, policy: Policy | None, predict: Predict | None = None) -> WrappedAgent:
-        """Steer every call from now on by `policy`; None gives the original agent back. Returns itself."""
+    def use(
+        self, policy: Policy | None, predict: Predict | None = None, responder: Responder | None = None
+    ) -> WrappedAgent:
+        """Steer every call from now on by `policy`; None gives the original agent back. Returns itself.
+
+        `responder` answers calls in the model's place, for policies that name weights.
+        """
         self.policy = policy
         self._predict = predict
+        self._responder = responder
         return self
 
-    def steered(self, policy: Policy, predict: Predict | None = None) -> WrappedAgent:
+    def steered(
+        self, policy: Policy, predict: Predict | None = None, responder: Responder | None = None
+    ) -> WrappedAgent:
         """A second handle on the same agent, steered by `policy`; this one stays as it is."""
         other = WrappedAgent(
             self.adapter,
@@ -88,7 +97,7 @@ class WrappedAgent:
             reward=self.reward,
             tools=self.tool_modes,
         )
-        return other.use(policy, predict)
+        return other.use(policy, predict, responder)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._run(self.adapter.call, *args, **kwargs)
@@ -105,10 +114,11 @@ class WrappedAgent:
         """Steered by the policy; inside another agent's run, steered and recorded by that one, under its own name."""
         if (outer := current_scope()) is not None:
             scope, speaker = outer, self._speaker_inside()
-        elif self.policy is None or self.policy.is_original:
+        elif self.policy is None or (self.policy.is_original and self._responder is None):
             return function(*args, **kwargs)
         else:
-            scope, speaker = Scope(self.agent_id, policy=self.policy, predict=self._predict), None
+            scope = Scope(self.agent_id, policy=self.policy, predict=self._predict, responder=self._responder)
+            speaker = None
         with entered(scope, speaker):
             result = function(*args, **kwargs)
         return within(result, scope, speaker)

@@ -159,6 +159,8 @@ class BaseAlgorithm(Generic[ConfigT]):
 
     name: ClassVar[str] = ""
     Config: ClassVar[type[AlgorithmConfig]] = AlgorithmConfig
+    needs_engine: ClassVar[bool] = False
+    """It trains weights: refused, before the first call, where no model was given to train."""
 
     def __init__(self, config: ConfigT | None = None, **params: Any) -> None:
         """Settings as an object or as keyword arguments; a wrong one is a ConfigError that names the nearest."""

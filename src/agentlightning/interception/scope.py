@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agentlightning.data.call import Call
+from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.resource import Policy
 from agentlightning.data.trajectory import Reward
 from agentlightning.errors import RolloutStopped
@@ -24,10 +25,19 @@ if TYPE_CHECKING:
 Predict = Callable[[Call, Policy], Call]
 
 
+class Responder(Protocol):
+    """Answers model calls in the provider's place: an engine that holds the agent's weights."""
+
+    def respond(self, call: Call, policy: Policy, rollout_id: str) -> Future[Reply] | None:
+        """The answer to a call, steered already; None: the call goes out as usual. Must not block."""
+        ...
+
+
 class Scope:
     """One rollout (or one call of an optimised agent) while it runs.
 
     `recorder` None means steer only. `admit` is asked before every send and may raise `RolloutStopped` (budget).
+    `responder` may answer a call itself; such a call is never sent.
     """
 
     def __init__(
@@ -39,14 +49,18 @@ class Scope:
         recorder: Recorder | None = None,
         admit: Callable[[], None] | None = None,
         tools: ToolModes | None = None,
+        responder: Responder | None = None,
     ) -> None:
         self.agent = agent
         self.policy = policy or Policy()
         self.predict = predict
         self.recorder = recorder
         self.tools = tools
+        self.responder = responder
         self.rewards: list[Reward] = []
         self.missed: dict[str, int] = {}
+        self.conversations: dict[str, list[Message]] = {}
+        """Answers of the responder that later calls may name instead of repeating their messages."""
         self.num_late_calls = 0
         self._admit = admit
         self._is_closed = False

@@ -31,6 +31,7 @@ from agentlightning.trainer.resolve import JUDGE, PlannedStage
 from agentlightning.trainer.result import Cost
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import Runner, model_failure
+from agentlightning.trainer.weights import Weights
 
 ORIGINAL = Policy()
 
@@ -48,6 +49,7 @@ class Bench:
         callbacks: Callbacks,
         reward: Any = None,
         stages: Sequence[PlannedStage] = (),
+        weights: Weights | None = None,
     ) -> None:
         settings = config.trainer
         self.run_id = run_id
@@ -58,9 +60,10 @@ class Bench:
         self.callbacks = callbacks
         self.reward = reward
         self.stages = stages
+        self.weights = weights
         self.notes: list[str] = []
         self.started_at = time.time()
-        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=config.budget.price_overrides()))
+        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=self._prices()))
         specs = {role: spec.spec() for role, spec in config.models if spec is not None}
         self.models = OwnModels(
             specs, run_id=run_id, store=store, budget=self.budget, max_in_flight=settings.max_in_flight
@@ -74,8 +77,14 @@ class Bench:
             timeout_seconds=config.agent.timeout_seconds or settings.timeout_seconds,
             retries=settings.retries,
             tools=ToolModes(agent.tool_modes, Tape()),
+            weights=weights,
         )
         self.rollouts = Rollouts(self.runner, store, callbacks, masks=self.masks)
+
+    def _prices(self) -> dict[str, tuple[float, float, float]]:
+        """The user's; and what our own engine answers costs no money."""
+        free = {self.weights.engine.model: (0.0, 0.0, 0.0)} if self.weights is not None else {}
+        return free | self.config.budget.price_overrides()
 
     async def close(self) -> None:
         self.runner.close()

@@ -21,6 +21,8 @@ from agentlightning.trainer.result import TrainingResult
 
 FORMAT = 1
 FILE_NAME = "policy.yaml"
+WEIGHTS_FOLDER = "weights"
+"""Each version of weights is a folder in it, named by the version."""
 
 _HEADER = """\
 # What Agent Lightning learned. Load it with agentlightning.load_optimized_agent.
@@ -55,6 +57,14 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     run: str = ""
 
 
+class SavedEngine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What answers the agents' calls: the engine's name, its model and its settings."""
+
+    spec: dict[str, Any]
+    agents: list[str] = []
+    """Empty: it answers for all of them."""
+
+
 class SavedPolicy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The layout of policy.yaml."""
 
@@ -69,6 +79,9 @@ class SavedPolicy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     demos: dict[str, list[Demo]] = {}
     models: dict[str, str] = {}
     sampling: dict[str, dict[str, Any]] = {}
+    weights: dict[str, str] = {}
+    """Agent → version; its files lie in `weights/<version>/`."""
+    engine: SavedEngine | None = None
 
     def to_policy(self) -> Policy:
         return Policy(
@@ -77,11 +90,17 @@ class SavedPolicy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
             demos=self.demos,
             models=self.models,
             sampling=self.sampling,
+            weights=self.weights,
         )
 
 
 def save_policy(
-    policy: Policy, folder: str | Path, *, result: TrainingResult | None = None, predict: str | None = None
+    policy: Policy,
+    folder: str | Path,
+    *,
+    result: TrainingResult | None = None,
+    predict: str | None = None,
+    engine: SavedEngine | None = None,
 ) -> Path:
     """Write `policy.yaml` and the plain copies into `folder` (made if missing), and give back the file's path.
 
@@ -90,7 +109,7 @@ def save_policy(
     """
     folder = Path(folder)
     path = folder / FILE_NAME
-    saved = _to_saved(policy, result, predict)
+    saved = msgspec.structs.replace(_to_saved(policy, result, predict), engine=engine)
     stale = _copies_of(path)
     for entry in saved.prompts:
         if entry.copy is not None and entry.text is not None:
@@ -181,6 +200,7 @@ def _to_saved(policy: Policy, result: TrainingResult | None, predict: str | None
         demos=policy.demos,
         models=policy.models,
         sampling=policy.sampling,
+        weights=policy.weights,
     )
 
 

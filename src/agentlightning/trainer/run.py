@@ -11,6 +11,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ from agentlightning.trainer.runner import RolloutPlan
 from agentlightning.trainer.session import BlockingSession, RunSession
 from agentlightning.trainer.targets import asked_for, check_seen, targets
 from agentlightning.trainer.tasks import TaskSplits
+from agentlightning.trainer.weights import work_folder
 
 _TEST_STAGE = "test"
 _MARGIN = 1.1
@@ -54,6 +56,11 @@ class Run(Bench):
         self.history: list[HistoryEntry] = []
         self.restored: dict[str, Any] = {}
         """Stage → the last checkpoint before an interruption."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's stages keep files of their own."""
+        return work_folder(self.config) / self.run_id
 
     @property
     def validation(self) -> list[Task]:
@@ -209,6 +216,8 @@ class Run(Bench):
             self.runner.predict = _custom_predict(stage.algorithm)
             found = await _train(stage.algorithm, session)
             self._check_policy(found, stage)
+            if self.weights is not None:
+                await self.weights.keep(found)
         except BudgetExhausted as spent:
             self.note(f"stage {stage.name} was ended by the budget: {spent}")
             found = session.best()
@@ -256,6 +265,8 @@ class Run(Bench):
             budget=self.budget,
             store=self.store,
             callbacks=self.callbacks,
+            engine=self.weights.engine if self.weights is not None else None,
+            folder=self.folder / stage,
             restored=self.restored.get(stage),
         )
 

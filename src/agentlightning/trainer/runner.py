@@ -36,6 +36,7 @@ from agentlightning.store.base import Store
 from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
+from agentlightning.trainer.weights import Weights
 from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
@@ -69,6 +70,7 @@ class Runner:
         retries: int,
         tools: ToolModes | None = None,
         predict: Predict | None = None,
+        weights: Weights | None = None,
         on_step: Callable[[Step], None] | None = None,
     ) -> None:
         self.agent = agent
@@ -84,6 +86,7 @@ class Runner:
         self._writes = Writes(store)
         self._budget = budget
         self._tools = tools
+        self._weights = weights
         self._on_step = on_step
         self._slots = asyncio.Semaphore(min(max_in_flight, agent.adapter.max_concurrency or max_in_flight))
         self._threads = AgentThreads()
@@ -137,6 +140,7 @@ class Runner:
             recorder=recorder,
             admit=self._admit,
             tools=self._tools,
+            responder=self._weights,
         )
         started_at, t0 = time.time(), time.perf_counter()
         output, error, status = None, None, "succeeded"
@@ -153,6 +157,8 @@ class Runner:
             status, error = "failed", _describe(raised)
         seconds = time.perf_counter() - t0
         self.num_lost += recorder.num_lost
+        if self._weights is not None:
+            self._weights.forget(recorder.rollout_id)
         steps = self._all_steps(recorder)
         self._budget.rollout_ended(sum(step.kind == "model" for step in steps))
         trajectory = Trajectory(

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from agentlightning.data.record import make_record, new_id
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group, Trajectory
+from agentlightning.engine.base import Engine
 from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.callbacks import Callbacks
@@ -50,6 +52,8 @@ class RunSession:
         budget: Budget,
         store: Store,
         callbacks: Callbacks,
+        engine: Engine | None,
+        folder: Path,
         restored: Any | None = None,
     ) -> None:
         self.stage = stage
@@ -61,6 +65,8 @@ class RunSession:
         self.is_cross_fitted = is_cross_fitted
         self.seed = seed
         self.restored = restored
+        self.engine = engine
+        self.folder = folder
         self.evaluations: dict[str, tuple[Policy, Evaluation]] = {}
         self.history: list[HistoryEntry] = []
         self._max_epochs = max_epochs

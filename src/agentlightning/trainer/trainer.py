@@ -6,7 +6,6 @@ So it works the same in a script, in pytest, and in a notebook or web server who
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +28,8 @@ from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.inspection import Inspection, inspect_agent
 from agentlightning.trainer.measure import Measurement, measure
-from agentlightning.trainer.policy_folder import load_policy, read_policy, save_policy
+from agentlightning.trainer.own_loop import on_own_loop
+from agentlightning.trainer.policy_folder import WEIGHTS_FOLDER, SavedEngine, load_policy, read_policy, save_policy
 from agentlightning.trainer.progress import default_progress
 from agentlightning.trainer.report import write_report
 from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve_stages
@@ -37,6 +37,7 @@ from agentlightning.trainer.result import TrainingResult
 from agentlightning.trainer.run import Run
 from agentlightning.trainer.targets import asked_for, check_known
 from agentlightning.trainer.tasks import TaskSplits, load_task_splits, split_tasks
+from agentlightning.trainer.weights import Weights, engine_spec, make_engine, saved_weights, work_folder
 
 T = TypeVar("T")
 
@@ -66,8 +67,8 @@ class Trainer:
         self.config = _config(config, settings)
         self.result: TrainingResult | None = None
         self._callbacks = Callbacks([*([default_progress()] if progress else []), *(callbacks or [])])
-        self._check_models()
         self._stages = self._resolve_stages()
+        self._check_models()
         check_known(asked_for(self.config.agent.target_agents, self._stages), self.agent)
 
     def train(self, tasks: Any = None, *, resume: str | bool = False) -> TrainingResult:
@@ -88,9 +89,9 @@ class Trainer:
 
     def load_optimized_agent(self) -> WrappedAgent:
         """The agent, steered by what training handed back: of this Trainer, else the last one saved in `output_dir`."""
-        if self.result is not None:
+        if self.result is not None and self.config.models.policy is None:
             return self.agent.steered(self.result.policy, self._predict())
-        return load_optimized_agent(self.config.path_to(self.config.trainer.output_dir), self.agent)
+        return load_optimized_agent(self._output_dir, self.agent)
 
     def evaluate(self, tasks: Any = None, policy: Policy | None = None) -> Measurement:
         """Run the agent once on each task and judge it: as it is (or as `agent.use` set it), or under `policy`."""
@@ -99,8 +100,11 @@ class Trainer:
         self.agent.prepare()
 
         async def work() -> Measurement:
-            async with self._store() as store:
-                return await measure(Bench(**self._bench(store, new_id("eval"))), given, policy)
+            run_id = new_id("eval")
+            async with self._store() as store, self._weights(run_id) as weights:
+                if weights is not None:
+                    await weights.recall(policy, self._output_dir / WEIGHTS_FOLDER)
+                return await measure(Bench(**self._bench(store, run_id, weights)), given, policy)
 
         return self._run(work)
 
@@ -110,14 +114,15 @@ class Trainer:
         self.agent.prepare()
 
         async def work() -> Inspection:
-            async with self._store() as store:
-                return await inspect_agent(Bench(**self._bench(store, new_id("look"))), given)
+            run_id = new_id("look")
+            async with self._store() as store, self._weights(run_id) as weights:
+                return await inspect_agent(Bench(**self._bench(store, run_id, weights)), given)
 
         return self._run(work)
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
-            return _on_own_loop(work)
+            return on_own_loop(work)
         except BaseException as error:
             self._callbacks.tell("on_run_error", error)
             raise
@@ -139,16 +144,21 @@ class Trainer:
     def _check_models(self) -> None:
         if self.config.models.task is not None:
             raise ConfigError("models.task: the agent's own model is set in the agent, not here, in this version.")
+        needy = [stage.name for stage in self._stages if stage.algorithm.needs_engine]
+        if needy and self.config.models.policy is None:
+            raise ConfigError(
+                f"stage {needy[0]} trains weights, and there is no model whose weights are ours to train. Set "
+                "models.policy to the folder or the hub name of a model (a hosted model cannot be trained this way; "
+                "`apo` improves its prompts)."
+            )
 
     async def _train(self, splits: TaskSplits, resume: str | bool) -> TrainingResult:
         async with self._store() as store:
-            run = Run(
-                **self._bench(store, await _run_to_resume(store, resume) if resume else new_id("run")),
-                is_resumed=bool(resume),
-                splits=splits,
-            )
-            result = await run.execute()
-            await self._write(result, store)
+            run_id = await _run_to_resume(store, resume) if resume else new_id("run")
+            async with self._weights(run_id) as weights:
+                run = Run(**self._bench(store, run_id, weights), is_resumed=bool(resume), splits=splits)
+                result = await run.execute()
+                await self._write(result, store, weights)
         return result
 
     @asynccontextmanager
@@ -161,9 +171,32 @@ class Trainer:
             if given is None:  # an open store that was given stays the giver's to close
                 await store.close()
 
-    def _bench(self, store: Store, run_id: str) -> dict[str, Any]:
+    @asynccontextmanager
+    async def _weights(self, run_id: str) -> AsyncGenerator[Weights | None]:
+        """The engine of `models.policy` while a run needs it; None when no weights are to be trained."""
+        spec = engine_spec(self.config)
+        if spec is None:
+            yield None
+            return
+        engine = await asyncio.to_thread(make_engine, spec)
+        try:
+            folder = work_folder(self.config) / run_id / "versions"
+            yield Weights(engine, folder, self._trained() or None)
+        finally:
+            await engine.close()
+
+    def _trained(self) -> list[str]:
+        """The agents whose calls the engine answers; empty: all of them."""
+        return asked_for(self.config.agent.target_agents, self._stages)
+
+    @property
+    def _output_dir(self) -> Path:
+        return self.config.path_to(self.config.trainer.output_dir)
+
+    def _bench(self, store: Store, run_id: str, weights: Weights | None) -> dict[str, Any]:
         """What everything that runs the agent is made of."""
         return {
+            "weights": weights,
             "run_id": run_id,
             "agent": self.agent,
             "config": self.config,
@@ -180,9 +213,13 @@ class Trainer:
                 return resolve_reward(given, self.config.base_dir) if isinstance(given, str) else given
         return None
 
-    async def _write(self, result: TrainingResult, store: Store) -> None:
+    async def _write(self, result: TrainingResult, store: Store, weights: Weights | None) -> None:
         folder = Path(result.output_dir)
-        save_policy(result.policy, folder, result=result, predict=self._predict_path())
+        engine = None
+        if weights is not None:
+            await weights.publish(result.policy, folder / WEIGHTS_FOLDER)
+            engine = SavedEngine(engine_spec(self.config) or {}, self._trained())
+        save_policy(result.policy, folder, result=result, predict=self._predict_path(), engine=engine)
         with draft(folder) as file:
             file.file.write(result.to_json())
             file.publish(folder / "result.json")
@@ -219,7 +256,7 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
         )
     predict = ALGORITHMS.load(saved.predict)().predict if saved.predict else None
-    return wrapped.steered(policy, predict)
+    return wrapped.steered(policy, predict, saved_weights(path, saved.engine))
 
 
 async def _run_to_resume(store: Store, resume: str | bool) -> str:
@@ -261,39 +298,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_is_plain(item) for item in value.values())
     return isinstance(value, list | tuple) and all(_is_plain(item) for item in value)
-
-
-def _on_own_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on a new loop in a new thread and wait for it. Ctrl-C cancels it and waits until it has ended."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-    ready = threading.Event()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
-
-    async def main() -> T:
-        task = asyncio.ensure_future(make())
-        running.append((asyncio.get_running_loop(), task))
-        ready.set()
-        return await task
-
-    def work() -> None:
-        try:
-            outcome.append(asyncio.run(main()))
-        except BaseException as error:  # noqa: BLE001 - raised again below, on the caller's thread
-            failure.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=work, name="agentlightning-trainer")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        ready.wait()
-        for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if failure:
-        raise failure[0]
-    return outcome[0]
