@@ -13,6 +13,7 @@ from agentlightning.data.resource import Policy
 from agentlightning.data.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from agentlightning.trainer.measure import Measurement
     from agentlightning.trainer.result import TrainingResult
 
 
@@ -45,6 +46,9 @@ class Callback:
 
     def on_run_error(self, error: BaseException) -> None:
         """The run ended without a result; what it did is in the store."""
+
+    def on_measured(self, measurement: Measurement) -> None:
+        """`Trainer.evaluate` is done."""
 
     def on_run_end(self, result: TrainingResult) -> None:
         """Everything is written."""

@@ -30,12 +30,14 @@ from agentlightning.trainer.config_sections import (
     Stage,
     StoreSection,
     TaskSection,
+    TrackerSection,
     TrainerSection,
     engine_long_form,
     model_long_form,
     stages_long_form,
     store_long_form,
     tasks_long_form,
+    trackers_long_form,
 )
 from agentlightning.trainer.config_variables import Written, as_written, escaped, fill_in, is_whole, names_only
 from agentlightning.trainer.config_words import problems
@@ -73,6 +75,11 @@ class Config(Section):
     )
     """Where everything a run does is kept: a folder, an address (`postgresql://…`), or a mapping that says more."""
     budget: BudgetSection = BudgetSection()
+    trackers: Annotated[
+        list[TrackerSection],
+        BeforeValidator(trackers_long_form, json_schema_input_type=str | TrackerSection | list[str | TrackerSection]),
+    ] = Field(default_factory=list[TrackerSection])
+    """Experiment trackers that hear of the run: `tensorboard`, `mlflow`, `wandb`, `trackio`, or your own."""
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
     _written: Written = PrivateAttr(default_factory=dict)

@@ -135,6 +135,9 @@ class TrainerSection(Section):
     """Where trajectories and everything else the run does are kept, unless `store` says otherwise."""
     output_dir: PathText = "./optimized_results"
     """Where the optimised policy and the report are written."""
+    progress: Literal["auto", "rich", "plain", "jsonl", "off"] = "auto"
+    """What is shown of the run: bars (`rich`), lines (`plain`), one JSON object a line on standard output (`jsonl`), or
+    nothing. `auto`: bars on a terminal, lines elsewhere."""
     isolation: Annotated[Literal["thread", "process"], AfterValidator(_available)] = "thread"
     """What a rollout runs in. (`process` is for a later version.)"""
 
@@ -284,6 +287,22 @@ class EngineSection(Section):
 def engine_long_form(value: Any) -> Any:
     """An engine's name as the mapping it stands for; anything else as it is."""
     return {"name": value} if isinstance(value, str) else value
+
+
+class TrackerSection(Section):
+    """An experiment tracker that hears of the run."""
+
+    expected: ClassVar[str] = "the name of a tracker, or {name: …, params: {…}}"
+
+    name: str
+    """A known tracker (`agentlightning plugins` lists them) or your own as `package.module:Class`."""
+    params: dict[str, Any] = {}
+    """Settings of the tracker, such as `project`; docs/tracking.md lists them."""
+
+
+def trackers_long_form(value: Any) -> Any:
+    """A tracker, its name, or a list of both, as the list of mappings it stands for."""
+    return stages_long_form(value)
 
 
 class Price(Section):

@@ -1,12 +1,26 @@
-"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere.
+
+`progress_lines` is the same for programs.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from agentlightning.algorithms.base import Decision, Evaluation
 from agentlightning.data.resource import Policy
@@ -14,27 +28,31 @@ from agentlightning.data.trajectory import Trajectory
 from agentlightning.trainer.callbacks import Callback
 from agentlightning.trainer.result import TrainingResult
 
+ProgressMode = Literal["auto", "rich", "plain", "jsonl", "off"]
 _PLAIN_EVERY_SECONDS = 10.0
 
 
 class ConsoleProgress(Callback):
     """Lines on stderr for what happens, and where that is a terminal, a bar per stage."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, has_bars: bool | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._has_bars = self.console.is_terminal if has_bars is None else has_bars
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._stage = ""
         self._asked = 0
         self._done = 0
         self._rewards: list[float] = []
+        self._num_calls = 0
+        self._usd = 0.0
         self._said_at = 0.0
 
     def on_run_start(self, run_id: str, plan: list[str]) -> None:
         self._say(f"[bold]Agent Lightning[/bold] {run_id}")
         for line in plan:
             self._say(f"  {_plain(line)}")
-        if self.console.is_terminal:
+        if self._has_bars:
             self._bars = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -42,6 +60,8 @@ class ConsoleProgress(Callback):
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[reward]}"),
                 TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
                 console=self.console,
             )
             self._bars.start()
@@ -61,6 +81,8 @@ class ConsoleProgress(Callback):
 
     def on_rollout_end(self, trajectory: Trajectory) -> None:
         self._done += 1
+        self._num_calls += len(trajectory.model_steps)
+        self._usd += trajectory.usd or 0.0
         if trajectory.reward is not None:
             self._rewards.append(trajectory.reward)
         self._update()
@@ -97,12 +119,22 @@ class ConsoleProgress(Callback):
             self._bars = None
 
     def _update(self) -> None:
-        reward = f"reward {sum(self._rewards) / len(self._rewards):.3f}" if self._rewards else ""
+        reward = self._so_far()
         if self._bars is not None and self._bar is not None:
             self._bars.update(self._bar, completed=self._done, total=self._asked or None, reward=reward)
         elif time.monotonic() - self._said_at > _PLAIN_EVERY_SECONDS and self._done:
             self._said_at = time.monotonic()
             self._say(f"  {self._stage}: {self._done} of {self._asked} rollouts {reward}")
+
+    def _so_far(self) -> str:
+        """Of this stage the mean reward with its standard error, of the run the agent's calls and what they cost."""
+        spent = f"{self._num_calls:,} calls" + (f" ${self._usd:.4f}" if self._usd else "")
+        n = len(self._rewards)
+        if not n:
+            return spent
+        mean = sum(self._rewards) / n
+        spread = math.sqrt(sum((reward - mean) ** 2 for reward in self._rewards) / (n * (n - 1))) if n > 1 else math.inf
+        return f"reward {mean:.3f}{f' ± {spread:.3f}' if n > 1 else ''} · {spent}"
 
     def _end_bar(self) -> None:
         if self._bars is not None and self._bar is not None:
@@ -113,9 +145,16 @@ class ConsoleProgress(Callback):
         self.console.print(text)
 
 
-def default_progress() -> Callback:
-    """What `Trainer` uses when nothing else is asked for."""
-    return ConsoleProgress(Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr))
+def progress_for(mode: ProgressMode | bool) -> list[Callback]:
+    """Who listens for a mode of `trainer.progress`: bars, lines or JSON lines; nobody for off."""
+    if mode is False or mode == "off":
+        return []
+    if mode == "jsonl":
+        from agentlightning.trainer.progress_lines import JsonLinesProgress
+
+        return [JsonLinesProgress()]
+    console = Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr)
+    return [ConsoleProgress(console, has_bars={"rich": True, "plain": False}.get(str(mode)))]
 
 
 def _plain(text: str) -> str:

@@ -30,18 +30,19 @@ from agentlightning.trainer.inspection import Inspection, inspect_agent
 from agentlightning.trainer.measure import Measurement, measure
 from agentlightning.trainer.own_loop import on_own_loop
 from agentlightning.trainer.policy_folder import WEIGHTS_FOLDER, SavedEngine, load_policy, read_policy, save_policy
-from agentlightning.trainer.progress import default_progress
+from agentlightning.trainer.progress import ProgressMode, progress_for
 from agentlightning.trainer.report import write_report
 from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve_stages
 from agentlightning.trainer.result import TrainingResult
 from agentlightning.trainer.run import Run
 from agentlightning.trainer.targets import asked_for, check_known
 from agentlightning.trainer.tasks import TaskSplits, load_task_splits, split_tasks
+from agentlightning.trainer.trackers.base import resolve_trackers
 from agentlightning.trainer.weights import Weights, engine_spec, make_engine, saved_weights, work_folder
 
 T = TypeVar("T")
 
-_TOP_LEVEL = ("algorithm", "reward", "models", "store", "budget", "tasks")
+_TOP_LEVEL = ("algorithm", "reward", "models", "store", "budget", "tasks", "trackers")
 
 
 class Trainer:
@@ -59,14 +60,16 @@ class Trainer:
         *,
         config: Config | Mapping[str, Any] | str | Path | None = None,
         callbacks: Sequence[Callback] | None = None,
-        progress: bool = True,
+        progress: ProgressMode | bool | None = None,
         **settings: Any,
     ) -> None:
         self.agent = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
         self.objects = {key: settings.pop(key) for key in _TOP_LEVEL if not _is_plain(settings.get(key))}
         self.config = _config(config, settings)
         self.result: TrainingResult | None = None
-        self._callbacks = Callbacks([*([default_progress()] if progress else []), *(callbacks or [])])
+        shown = progress_for(self.config.trainer.progress if progress is None else progress)
+        trackers = resolve_trackers(self.objects.get("trackers") or self.config.trackers, self.config)
+        self._callbacks = Callbacks([*shown, *trackers, *(callbacks or [])])
         self._stages = self._resolve_stages()
         self._check_models()
         check_known(asked_for(self.config.agent.target_agents, self._stages), self.agent)
@@ -106,7 +109,9 @@ class Trainer:
                     await weights.recall(policy, self._output_dir / WEIGHTS_FOLDER)
                 return await measure(Bench(**self._bench(store, run_id, weights)), given, policy)
 
-        return self._run(work)
+        measured = self._run(work)
+        self._callbacks.tell("on_measured", measured)
+        return measured
 
     def inspect(self, tasks: Any = None) -> Inspection:
         """Run the agent once on each task and tell what would be optimised; needs no reward."""
