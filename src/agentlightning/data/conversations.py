@@ -56,6 +56,12 @@ def _add(found: list[Conversation], step: Step) -> None:
         found[next(i for i, c in enumerate(found) if c is longest)] = grown
 
 
+def is_answer(message: Message) -> bool:
+    """Whether a message says something: text, parts or a tool call."""
+    content = message.get("content")
+    return bool(message.get("tool_calls") or (content.strip() if isinstance(content, str) else content))
+
+
 def plain_message(message: Message) -> Message:
     """A message with only what chat training formats know: role, content, name, tool_calls, tool_call_id.
 

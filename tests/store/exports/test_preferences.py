@@ -8,9 +8,10 @@ from pathlib import Path
 from tests.store.exports.test_sft import reasons, written
 from tests.store.rollouts import SYSTEM, add, assistant, model, rollout, user, weather
 
+from agentlightning.data.preferences import preferences
 from agentlightning.store.base import Store
 from agentlightning.store.exports.base import Choice, ExportReport
-from agentlightning.store.exports.preferences import export_preferences, pairs
+from agentlightning.store.exports.preferences import export_preferences
 
 
 def test_better_and_worse_rollouts_of_a_task_make_a_pair_for_trl_and_for_openai(tmp_path: Path, store: Store) -> None:
@@ -59,7 +60,7 @@ def test_best_meets_worst_and_rollouts_without_a_partner_are_listed(tmp_path: Pa
 def test_answers_to_different_messages_make_no_pair() -> None:
     one = rollout("1", steps=[model("1", 0, [SYSTEM, user("q")], assistant("a"))])
     two = rollout("2", steps=[model("2", 0, [{**SYSTEM, "content": "Be long."}, user("q")], assistant("b"))])
-    assert pairs(one, two) == []
-    assert pairs(one, one) == []
+    assert preferences(one, two) == []
+    assert preferences(one, one) == []
     empty = rollout("3", steps=[model("3", 0, [SYSTEM, user("q")], assistant(""))])
-    assert pairs(one, empty) == []
+    assert preferences(one, empty) == []

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from agentlightning.data.call import Message
-from agentlightning.data.conversations import Conversation, conversations
+from agentlightning.data.preferences import Preference, matched, preferences
 from agentlightning.data.selection import judged, leave_out
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.store.base import Store
 from agentlightning.store.exports.base import Choice, ExportReport, chosen, distinct, write_rows
-from agentlightning.store.exports.sft import Flavor, for_trl, is_answer
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """Two answers of one agent to the same messages; `better` came in the rollout with the higher reward."""
-
-    messages: list[Message]
-    better: Message
-    worse: Message
-    tools: list[dict[str, Any]]
+from agentlightning.store.exports.sft import Flavor, for_trl
 
 
 async def export_preferences(
@@ -52,8 +40,8 @@ async def export_preferences(
     left_out = list(selection.left_out)
     for rollouts in tasks.values():
         paired: set[str] = set()
-        for better, worse in list(_matched(rollouts, min_margin, choice.min_reward))[:max_pairs_per_task]:
-            if found := [_row(pair, flavor) for pair in pairs(better, worse, agents)]:
+        for better, worse in list(matched(rollouts, min_margin, choice.min_reward))[:max_pairs_per_task]:
+            if found := [_row(pair, flavor) for pair in preferences(better, worse, agents)]:
                 paired |= {better.id, worse.id}
                 rows += found
         left_out += [leave_out(t, _why_alone(t, rollouts, min_margin)) for t in rollouts if t.id not in paired]
@@ -62,45 +50,7 @@ async def export_preferences(
     return ExportReport(len(rows), len(everything), left_out)
 
 
-def pairs(better: Trajectory, worse: Trajectory, agents: Collection[str] | None = None) -> list[Pair]:
-    """One pair for each agent whose first conversations in the two rollouts part at an answer of its model.
-
-    Up to there both had seen the same, so the answers compare; what came later depends on them and is left out.
-    """
-    found: list[Pair] = []
-    others = {c.agent: c for c in reversed(conversations(worse, agents))}
-    for agent, mine in {c.agent: c for c in reversed(conversations(better, agents))}.items():
-        if agent in others and (pair := _parting(mine, others[agent])):
-            found.append(pair)
-    return found
-
-
-def _matched(
-    rollouts: list[Trajectory], min_margin: float, min_reward: float | None
-) -> Iterator[tuple[Trajectory, Trajectory]]:
-    ranked = sorted(rollouts, key=lambda t: -(t.reward or 0.0))
-    for better, worse in zip(ranked[: len(ranked) // 2], reversed(ranked), strict=False):
-        high, low = better.reward or 0.0, worse.reward or 0.0
-        if high > low and high - low >= min_margin and (min_reward is None or high >= min_reward):
-            yield better, worse
-
-
-def _parting(mine: Conversation, other: Conversation) -> Pair | None:
-    for index, (left, right) in enumerate(zip(mine.messages, other.messages, strict=False)):
-        if left == right:
-            continue
-        is_sampled = index in mine.answered and index in other.answered
-        return (
-            Pair(mine.messages[:index], left, right, mine.tools) if is_sampled and _are_answers(left, right) else None
-        )
-    return None
-
-
-def _are_answers(*messages: Message) -> bool:
-    return all(map(is_answer, messages))
-
-
-def _row(pair: Pair, flavor: Flavor) -> dict[str, Any]:
+def _row(pair: Preference, flavor: Flavor) -> dict[str, Any]:
     tools = {"tools": pair.tools} if pair.tools else {}
     if flavor == "openai":
         given = {"messages": pair.messages, **tools}

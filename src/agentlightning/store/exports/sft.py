@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agentlightning.data.call import Message
-from agentlightning.data.conversations import Conversation, conversations
+from agentlightning.data.conversations import Conversation, conversations, is_answer
 from agentlightning.data.features import SUCCESS_REWARD
 from agentlightning.data.selection import LeftOut, Selection, best, judged, leave_out
 from agentlightning.data.trajectory import Trajectory
@@ -48,12 +48,6 @@ def examples(
 ) -> list[dict[str, Any]]:
     """The training examples in one rollout, one per conversation. Those that end in an empty answer are left out."""
     return [_example(c, flavor) for c in conversations(trajectory, agents) if is_answer(c.messages[-1])]
-
-
-def is_answer(message: Message) -> bool:
-    """Whether a message says something: text, parts or a tool call."""
-    content = message.get("content")
-    return bool(message.get("tool_calls") or (content.strip() if isinstance(content, str) else content))
 
 
 def for_trl(message: Message) -> Message:
