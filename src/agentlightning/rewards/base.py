@@ -30,6 +30,8 @@ class Services(msgspec.Struct, frozen=True):
 
     complete: Callable[[list[Message]], Awaitable[Reply]] | None = None
     """Asks the judge model, on the run's budget and record. None where there is no model to ask."""
+    judge: str = ""
+    """Which model that is, in words."""
     feedback: Callable[[str], Awaitable[list[dict[str, Any]]]] | None = None
     """The bodies of the `feedback` records about a rollout. None where there is no store."""
 

@@ -10,12 +10,14 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Trajectory
 from agentlightning.errors import ConfigError, ModelError
+from agentlightning.rewards.base import Services
 
 DEFAULT_RUBRIC = """\
 Does the output do what the input asks for?
@@ -38,6 +40,31 @@ _TAG = re.compile(r"<(?=\s*/?\s*(?:input|expected|output|rubric)\b)", re.IGNOREC
 _MAX_CHARACTERS = 20_000
 
 
+class JudgeReward:
+    """The reward `judge`: the run's judge model with a rubric, written here or in a file."""
+
+    def __init__(self, rubric: str = "", rubric_file: str = "", base_dir: Path = Path()) -> None:
+        if rubric and rubric_file:
+            raise ConfigError("the judge is given both a rubric and a rubric_file. Give one.")
+        self.rubric = _read(base_dir / Path(rubric_file).expanduser()) if rubric_file else rubric or DEFAULT_RUBRIC
+
+    def bind(self, services: Services) -> Judge:
+        """The judge of a run; ConfigError where there is no model to ask."""
+        if services.complete is None:
+            raise ConfigError(
+                "there is no model that could judge: the agent was not seen calling a chat-completions endpoint. "
+                "Set models.judge, for example models={'judge': 'gpt-4o-mini'}."
+            )
+        return Judge(services.complete, self.rubric, description=f"a model that judges each answer: {services.judge}")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the judge's rubric_file {str(file)!r} cannot be read: {error.strerror}") from error
+
+
 class Judge:
     """A reward function that asks a model. `complete` sends messages to it: a ModelClient's, or a session's.
 
@@ -50,12 +77,14 @@ class Judge:
         rubric: str = DEFAULT_RUBRIC,
         *,
         name: str = "judge",
+        description: str = "a model that judges each answer",
     ) -> None:
         if not rubric.strip():
             raise ConfigError("the judge's rubric is empty: say what makes an output good, or leave it out.")
         self._complete = complete
         self.rubric = rubric
         self.name = name
+        self.description = description
 
     async def __call__(self, task: Task, trajectory: Trajectory) -> Reward | None:
         """The judge's reward; None for a rollout that was stopped from outside."""
