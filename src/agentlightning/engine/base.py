@@ -16,8 +16,17 @@ import msgspec
 
 from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.sample import Sample
+from agentlightning.registry import Registry
 
 VERSION_PREFIX = "w-"
+
+ENGINES = Registry(
+    "engine",
+    {
+        "torch": "agentlightning.engine.torch.engine:TorchEngine",
+        "vllm": "agentlightning.engine.vllm.engine:VllmEngine",
+    },
+)
 
 
 class Pair(msgspec.Struct, frozen=True):

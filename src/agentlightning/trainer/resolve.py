@@ -90,7 +90,13 @@ def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
         raise ConfigError(f"algorithm {stage.name!r} is not a subclass of agentlightning.BaseAlgorithm.")
     label = kind.name or kind.__name__
     reward = resolve_reward(stage.reward_function, config.base_dir) if stage.reward_function else None
-    return PlannedStage(f"{index}-{label}", kind(**stage.params), stage.agents, reward, stage.reward_function or "")
+    return PlannedStage(f"{index}-{label}", kind(**_placed(stage.params, kind, config)), stage.agents, reward, stage.reward_function or "")
+
+
+def _placed(params: dict[str, Any], kind: type[BaseAlgorithm[Any]], config: Config) -> dict[str, Any]:
+    """Settings that name files as absolute paths: in a configuration they start at its own folder."""
+    is_path = {key for key, field in kind.Config.model_fields.items() if "Path" in str(field.annotation)}
+    return {key: config.path_to(v) if key in is_path and isinstance(v, str) else v for key, v in params.items()}
 
 
 def _load(registry: Registry, name: str, base_dir: Path) -> Any:

@@ -15,8 +15,7 @@ from typing import Any
 
 from agentlightning.data.call import Call, Reply
 from agentlightning.data.resource import Policy
-from agentlightning.engine import ENGINES
-from agentlightning.engine.base import Engine
+from agentlightning.engine.base import ENGINES, Engine
 from agentlightning.errors import ConfigError, DataError
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.own_loop import on_own_loop
