@@ -4,5 +4,10 @@ from agentlightning.registry import Registry
 
 ALGORITHMS = Registry(
     "algorithm",
-    {"apo": "agentlightning.algorithms.apo.algorithm:APO", "gepa": "agentlightning.algorithms.gepa:GEPA"},
+    {
+        "apo": "agentlightning.algorithms.apo.algorithm:APO",
+        "gepa": "agentlightning.algorithms.gepa:GEPA",
+        "sft": "agentlightning.algorithms.sft:SFT",
+        "dpo": "agentlightning.algorithms.dpo:DPO",
+    },
 )
