@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 from pydantic import Field
 
-from agentlightning.algorithms.base import BaseAlgorithm, Session
+from agentlightning.algorithms.base import AlgorithmConfig, BaseAlgorithm, Session
 from agentlightning.algorithms.fitting import FittingConfig, Item, engine_of, fit
 from agentlightning.data.conversations import conversations, is_answer
 from agentlightning.data.features import SUCCESS_REWARD
@@ -65,7 +65,7 @@ class SFT(BaseAlgorithm[SFTConfig]):
     """Imitates what is good; keeps the weights only of epochs after which the agent succeeds more often."""
 
     name: ClassVar[str] = "sft"
-    Config: ClassVar[type[SFTConfig]] = SFTConfig
+    Config: ClassVar[type[AlgorithmConfig]] = SFTConfig
     needs_engine: ClassVar[bool] = True
 
     async def train(self, session: Session) -> Policy:
