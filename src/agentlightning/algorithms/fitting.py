@@ -110,7 +110,7 @@ def engine_of(session: Session) -> Engine:
     if session.engine is None:
         raise ConfigError(
             "this algorithm trains weights, and there is no model whose weights are ours to train. Set models.policy "
-            "to the folder or the hub name of a model (a hosted one cannot be trained this way; `apo` improves prompts)."
+            "to the folder or hub name of a model (a hosted one cannot be trained this way; `apo` improves prompts)."
         )
     return session.engine
 
