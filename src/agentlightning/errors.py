@@ -30,6 +30,10 @@ class ModelError(AgentLightningError, RuntimeError):
     """A model we call ourselves (optimiser, judge) is down, refuses the key, or answers with garbage."""
 
 
+class ContextTooLong(ModelError):
+    """A call has more tokens than the model can read, or leaves it no room to answer."""
+
+
 class StoreError(AgentLightningError, OSError):
     """The store cannot be opened, read or written."""
 

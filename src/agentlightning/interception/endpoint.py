@@ -32,8 +32,10 @@ class SeenEndpoint(msgspec.Struct, frozen=True):
 
 
 def seen_endpoint(exchange: Exchange) -> SeenEndpoint | None:
-    """The endpoint of a call that was answered, and the model the agent asked for there; None for any other call."""
-    if exchange.status is None or exchange.status >= 400:
+    """The endpoint of a call that was answered, and the model the agent asked for there; None for any other.
+
+    A call we answered ourselves reached nobody, so it says nothing about the key."""
+    if exchange.status is None or exchange.status >= 400 or exchange.asked is not None:
         return None
     try:
         call = exchange.dialect.call(decode_object(exchange.original_body), exchange.agent, exchange.path)

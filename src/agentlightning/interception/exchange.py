@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
+from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.trajectory import Step
 from agentlightning.interception.dialects.base import Dialect
 from agentlightning.interception.reading import read_step
@@ -29,6 +31,14 @@ class Exchange:
     is_stream: bool = False
     is_partial: bool = True
     """The body was not read to its last byte."""
+    answering: Future[Reply] | None = None
+    """Where our own answer will be; such a call is not sent."""
+    asked: Call | None = None
+    """What was asked of the responder, and what it gave: known without reading bytes, and more than they can say."""
+    given: Reply | None = None
+    wants_usage: bool = True
+    conversations: dict[str, list[Message]] | None = None
+    is_instructed: bool = False
     decompress: Callable[[bytes], bytes] | None = None
     """What makes the collected bytes readable, when they are still compressed; DataError when it cannot."""
     _body_without_usage: bytes | None = None

@@ -25,6 +25,7 @@ _GZIP = b"\x1f\x8b"
 def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
     """The step of an exchange, as far as it has come."""
     url = str(exchange.url)
+    reached = _without_query(url) if exchange.asked is None else f"engine:{_model(exchange)}"
     call, refused = _call(exchange)
     reply, failed, is_whole = _answer(exchange)
     call, reply, error = _without_secrets(call, reply, failed or refused, credentials(exchange.headers, url))
@@ -43,7 +44,7 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
         retry=_retry_count(exchange.headers),
         is_partial=exchange.is_partial and not is_whole,
         dialect=exchange.dialect.name,
-        endpoint=_without_query(url),
+        endpoint=reached,
         policy_id=exchange.policy_id,
         steered_sites=list(exchange.steered),
         missed_sites=list(exchange.missed),
@@ -53,7 +54,14 @@ def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
     )
 
 
+def _model(exchange: Exchange) -> str:
+    told = exchange.given.model if exchange.given is not None else ""
+    return told or (exchange.asked.model if exchange.asked is not None else "")
+
+
 def _call(exchange: Exchange) -> tuple[Call | None, str | None]:
+    if exchange.asked is not None:
+        return exchange.asked, None
     try:
         return exchange.dialect.call(decode_object(exchange.body), exchange.agent, exchange.path), None
     except DataError as error:
@@ -62,6 +70,8 @@ def _call(exchange: Exchange) -> tuple[Call | None, str | None]:
 
 def _answer(exchange: Exchange) -> tuple[Reply | None, str | None, bool]:
     """What was answered, what went wrong (both, when a stream broke in its middle), and whether it came to its end."""
+    if exchange.given is not None:
+        return exchange.given, exchange.error, True
     if exchange.status is None:
         return None, exchange.error or "no answer: the call was still open when the rollout ended", False
     try:
@@ -124,7 +134,10 @@ def _without_secrets(call: Call | None, reply: Reply | None, error: str | None, 
     told = msgspec.json.encode((call, reply, error))
     if not any(secret in told for secret in secrets):
         return call, reply, error
-    return msgspec.json.decode(without(secrets, told), type=_Told)
+    call, reply, error = msgspec.json.decode(without(secrets, told), type=_Told)
+    if reply is not None:  # token ids would still spell it
+        reply = msgspec.structs.replace(reply, prompt_ids=None, completion_ids=None, logprobs=None)
+    return call, reply, error
 
 
 def _retry_count(headers: Mapping[Any, Any]) -> int:

@@ -2,19 +2,24 @@
 
 Order matters: the scope must admit the call (budget, not closed) before anything is recorded; the record is opened
 before the request leaves; steering works on a parsed copy, so a request nobody changes keeps its very bytes.
+A scope's responder may answer a call itself; nothing is sent then.
 The real send runs outside any scope: a transport used underneath another one then has nothing to record twice.
 """
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
+from agentlightning.data.call import Call
 from agentlightning.errors import DataError
+from agentlightning.interception.answering import Answer, ask, given, refused
 from agentlightning.interception.dialects import dialect_of
 from agentlightning.interception.dialects.base import Body, decode_object
 from agentlightning.interception.exchange import Exchange
@@ -47,7 +52,40 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
     except BaseException as error:
         exchange.fail(error)
         raise
-    return exchange if exchange.is_recorded or exchange.is_changed else None
+    is_ours = exchange.is_recorded or exchange.is_changed or exchange.answering is not None
+    return exchange if is_ours else None
+
+
+def answered(exchange: Exchange) -> Answer | None:
+    """Our own answer to the call, waited for on this thread; None: there is none, send the call."""
+    if exchange.answering is None:
+        return None
+    try:
+        return given(exchange, exchange.answering.result())
+    except Exception as error:  # noqa: BLE001 - told to the agent, as a provider's error would be
+        return refused(exchange, error)
+    except BaseException as error:
+        exchange.fail(error)
+        raise
+
+
+async def answered_async(exchange: Exchange) -> Answer | None:
+    """As `answered`, without holding up the loop. When the agent gives up waiting, the responder is told."""
+    if exchange.answering is None:
+        return None
+    try:
+        return given(exchange, await asyncio.wrap_future(exchange.answering))
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():  # not we were cancelled, but the answer
+            return refused(exchange, CancelledError())
+        exchange.fail(error)
+        raise
+    except Exception as error:  # noqa: BLE001 - told to the agent, as a provider's error would be
+        return refused(exchange, error)
+    except BaseException as error:
+        exchange.fail(error)
+        raise
 
 
 def deliver(exchange: Exchange, send: Callable[[], Response], read: Callable[[Response], bytes]) -> Response:
@@ -85,9 +123,9 @@ async def deliver_async(
 
 def _prepare(exchange: Exchange, scope: Scope) -> None:
     try:
-        if scope.predict is not None or not scope.policy.is_original:
+        if scope.predict is not None or scope.responder is not None or not scope.policy.is_original:
             _steer(exchange, scope)
-        if exchange.is_recorded and b'"stream"' in exchange.body:
+        if exchange.answering is None and exchange.is_recorded and b'"stream"' in exchange.body:
             exchange.ask_usage()
     except DataError:
         # Not a request of this dialect after all: the provider will say so to the agent, and so does the record.
@@ -97,14 +135,20 @@ def _prepare(exchange: Exchange, scope: Scope) -> None:
 def _steer(exchange: Exchange, scope: Scope) -> None:
     body = decode_object(exchange.body)
     before = exchange.dialect.call(body, exchange.agent, exchange.path)
-    if scope.predict is not None:
-        after = scope.predict(before, scope.policy)
-    else:
-        applied = scope.policy.apply(before)
-        after, exchange.steered, exchange.missed = applied.call, applied.steered, applied.missed
-        for site_id in applied.missed:
-            _count_miss(scope, site_id)
+    after = _steered(exchange, scope, before)
+    if scope.responder is not None and ask(exchange, scope, body, after):
+        return
     exchange.body = _rewritten(exchange.body, body, exchange.dialect.rewrite(body, before, after))
+
+
+def _steered(exchange: Exchange, scope: Scope, call: Call) -> Call:
+    if scope.predict is not None:
+        return scope.predict(call, scope.policy)
+    applied = scope.policy.apply(call)
+    exchange.steered, exchange.missed = applied.steered, applied.missed
+    for site_id in applied.missed:
+        _count_miss(scope, site_id)
+    return applied.call
 
 
 def _rewritten(content: bytes, body: Body, changed: Body) -> bytes:

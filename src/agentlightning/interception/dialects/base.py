@@ -20,7 +20,7 @@ from agentlightning.data.call import Call, Reply
 from agentlightning.interception.dialects import streams
 from agentlightning.interception.dialects.values import Body, decode_object
 
-__all__ = ["Body", "Dialect", "ServerSentEvents", "decode_object", "rewritten_fields"]
+__all__ = ["Body", "Dialect", "ServerSentEvents", "decode_object", "error_kind", "rewritten_fields"]
 
 _ABSENT = object()
 
@@ -61,6 +61,10 @@ class Dialect(Protocol):
 
     def failure(self, body: Body) -> str | None:
         """What a response, or an event of a stream, says went wrong; None when it is no error."""
+        ...
+
+    def refuse(self, message: str, status: int, code: str | None = None) -> Body:
+        """The body of an answer that tells an error; `code` is OpenAI's word for it, where it has one."""
         ...
 
     def respond(self, reply: Reply, call: Call, *, id: str, created: float) -> Body:
@@ -109,6 +113,10 @@ class ServerSentEvents:
             return None
         return str(error.get("message", error) if isinstance(error, dict) else error)
 
+    def refuse(self, message: str, status: int, code: str | None = None) -> Body:
+        kind = error_kind(status) if status < 500 else "server_error"
+        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
     def wants_usage(self, body: Body) -> bool:
         return True
 
@@ -120,6 +128,12 @@ class ServerSentEvents:
 
     def is_usage_event(self, event: Body) -> bool:
         return False
+
+
+def error_kind(status: int) -> str:
+    """What OpenAI and Anthropic both call an error of a status, where they agree; ours are few."""
+    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+    return kinds.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def rewritten_fields(body: Body, before: Call, after: Call) -> Body:

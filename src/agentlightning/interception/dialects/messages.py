@@ -13,7 +13,7 @@ from typing import Any
 
 from agentlightning.data.call import Call, Message, Reply
 from agentlightning.interception.dialects import messages_answer, tools
-from agentlightning.interception.dialects.base import ServerSentEvents, rewritten_fields
+from agentlightning.interception.dialects.base import ServerSentEvents, error_kind, rewritten_fields
 from agentlightning.interception.dialects.messages_blocks import Turn, content_of, edited, turns
 from agentlightning.interception.dialects.splice import origins
 from agentlightning.interception.dialects.values import Body, as_objects, as_text, content_parts, required_objects
@@ -56,6 +56,9 @@ class Messages(ServerSentEvents):
 
     def assemble(self, events: Iterable[Body]) -> Reply:
         return messages_answer.assembled(events)
+
+    def refuse(self, message: str, status: int, code: str | None = None) -> Body:
+        return {"type": "error", "error": {"type": error_kind(status), "message": message}}
 
     def respond(self, reply: Reply, call: Call, *, id: str, created: float) -> Body:
         return messages_answer.response(reply, call, id=id)

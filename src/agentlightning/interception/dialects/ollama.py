@@ -38,6 +38,9 @@ class _Lines(ServerSentEvents):
     def reply(self, body: Body) -> Reply:
         return ollama_answer.read(body)
 
+    def refuse(self, message: str, status: int, code: str | None = None) -> Body:
+        return {"error": message}
+
     def assemble(self, events: Iterable[Body]) -> Reply:
         return ollama_answer.assembled(events)
 

@@ -13,7 +13,9 @@ from typing import Any, Generic, TypeVar
 import wrapt
 
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, deliver_async, is_watched
+from agentlightning.interception.scope import entered
+from agentlightning.interception.seam import answered_async, begin, deliver_async, is_watched
+from agentlightning.interception.transports.aiohttp_memory import session_of
 
 Item = TypeVar("Item")
 
@@ -136,6 +138,14 @@ def patch(library: Any) -> None:
         exchange = _begin(self, method, str_or_url, options) if is_watched(self) else None
         if exchange is None:
             return await original(self, method, str_or_url, **options)
+
+        if (answer := await answered_async(exchange)) is not None:
+            session = session_of(library, self, answer)
+            try:
+                with entered(None):
+                    return await original(session, method, str_or_url, **options)
+            finally:
+                session._connector = None  # or it would complain, when it is collected, that nobody closed it
 
         async def attempt() -> Any:
             response = await original(self, method, str_or_url, **_options(options, exchange))

@@ -10,8 +10,10 @@ from functools import partial, wraps
 from typing import Any
 
 from agentlightning.errors import DataError
+from agentlightning.interception.answering import Answer
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, deliver, deliver_async, is_watched
+from agentlightning.interception.scope import entered
+from agentlightning.interception.seam import answered, answered_async, begin, deliver, deliver_async, is_watched
 
 
 def patch(library: Any) -> None:
@@ -47,11 +49,26 @@ def _patch_sync(library: Any) -> None:
             self._exchange.end(is_partial=True)
             self._stream.close()
 
+    class Given(library.BaseTransport, library.SyncByteStream):
+        """Where a client believes our own answer to come from."""
+
+        def __init__(self, answer: Answer) -> None:
+            self._answer = answer
+
+        def handle_request(self, request: Any) -> Any:
+            return library.Response(self._answer.status, headers=self._answer.headers, stream=self)
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self._answer.pieces)
+
     @wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
         exchange = _begin(request) if is_watched(self) else None
         if exchange is None:
             return original(self, request, **options)
+        if (answer := answered(exchange)) is not None:
+            with entered(None):
+                return original(_client_of(library.Client, self, Given(answer)), request, **options)
 
         def attempt() -> Any:
             response = original(self, _request(library, request, exchange), **options)
@@ -91,11 +108,27 @@ def _patch_async(library: Any) -> None:
             self._exchange.end(is_partial=True)
             await self._stream.aclose()
 
+    class Given(library.AsyncBaseTransport, library.AsyncByteStream):
+        """Where a client believes our own answer to come from."""
+
+        def __init__(self, answer: Answer) -> None:
+            self._answer = answer
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return library.Response(self._answer.status, headers=self._answer.headers, stream=self)
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for piece in self._answer.pieces:
+                yield piece
+
     @wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
         exchange = _begin(request) if is_watched(self) else None
         if exchange is None:
             return await original(self, request, **options)
+        if (answer := await answered_async(exchange)) is not None:
+            with entered(None):
+                return await original(_client_of(library.AsyncClient, self, Given(answer)), request, **options)
 
         async def attempt() -> Any:
             response = await original(self, _request(library, request, exchange), **options)
@@ -106,6 +139,13 @@ def _patch_async(library: Any) -> None:
         return _observed(response, exchange, Tee)
 
     library.AsyncClient.send = send
+
+
+def _client_of(kind: Any, client: Any, transport: Any) -> Any:
+    """The caller's client (its hooks, cookies, encoding) over another transport. Its own connections stay untouched."""
+    other = object.__new__(kind)
+    vars(other).update(vars(client) | {"_transport": transport, "_mounts": {}})
+    return other
 
 
 def _begin(request: Any) -> Exchange | None:

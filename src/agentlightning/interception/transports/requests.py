@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 from urllib.parse import urlsplit
 
 import wrapt
 
+from agentlightning.interception.answering import Answer
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.seam import begin, deliver, is_watched
+from agentlightning.interception.scope import entered
+from agentlightning.interception.seam import answered, begin, deliver, is_watched
 
 
 class _Tee(wrapt.ObjectProxy):
@@ -77,6 +80,10 @@ def patch(library: Any) -> None:
         if exchange is None:
             return original(self, request, **options)
 
+        if (answer := answered(exchange)) is not None:
+            with entered(None):
+                return original(_session_of(self, answer), request, **options)
+
         def attempt() -> Any:
             response = original(self, _request(request, exchange), **options)
             exchange.answered(response.status_code, response.headers)
@@ -92,6 +99,40 @@ def patch(library: Any) -> None:
         return response
 
     library.Session.send = send
+
+
+def _session_of(session: Any, answer: Answer) -> Any:
+    """The caller's session (its hooks and cookies), which gets our own answer whomever it calls."""
+    from requests import Session
+
+    other = object.__new__(Session)
+    vars(other).update(vars(session) | {"adapters": {"": _adapter_kind()(answer)}})
+    return other
+
+
+class _Body(io.BytesIO):
+    """A body that says, as a connection's does, when all of it was read; else urllib3 would read on for ever."""
+
+    def isclosed(self) -> bool:
+        return self.closed or self.tell() == len(self.getbuffer())
+
+
+@cache
+def _adapter_kind() -> Any:
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPResponse
+
+    class Given(HTTPAdapter):
+        def __init__(self, answer: Answer) -> None:
+            super().__init__()
+            self._answer = answer
+
+        def send(self, request: Any, *_args: Any, **_options: Any) -> Any:
+            content, status = _Body(self._answer.body), self._answer.status
+            raw = HTTPResponse(content, self._answer.headers, status, version=11, preload_content=False)
+            return self.build_response(request, raw)
+
+    return Given
 
 
 def _begin(request: Any) -> Exchange | None:
