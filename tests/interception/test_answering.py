@@ -91,12 +91,15 @@ def test_what_predict_makes_of_a_call_is_what_the_engine_is_asked() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_calls_the_responder_leaves_alone_go_out_as_they_are(transport: str) -> None:
-    with ByteEngine("from the engine") as engine, FakeOpenAI("from the provider") as server:
-        with rollout("team", responder=Answering(engine, "writer")) as recorder:
-            url = server.base_url + "/chat/completions"
-            with speaking("writer"):
-                own = post(transport, url, QUESTION)
-            other = post(transport, url, STREAMED, stream=True)
+    with (
+        ByteEngine("from the engine") as engine,
+        FakeOpenAI("from the provider") as server,
+        rollout("team", responder=Answering(engine, "writer")) as recorder,
+    ):
+        url = server.base_url + "/chat/completions"
+        with speaking("writer"):
+            own = post(transport, url, QUESTION)
+        other = post(transport, url, STREAMED, stream=True)
     assert b"from the engine" in own.body and b"vider" in other.body
     assert len(server.requests) == 1 and server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     steps = recorder.steps()
@@ -251,12 +254,12 @@ def test_a_response_can_be_continued_by_its_id() -> None:
         answer = post("httpx", NOWHERE + "/v1/responses", {"model": "m", "instructions": "Be brief.", **fields})
         return msgspec.json.decode(answer.body)
 
-    with ByteEngine(lambda call: f"answer {len(call.messages)}") as engine:
-        with rollout(responder=Answering(engine)) as recorder:
-            first = responses(input="one")
-            second = responses(input="two", previous_response_id=first["id"])
-            responses(input="three", previous_response_id=second["id"], instructions="Be long.")
-            unknown = responses(input="four", previous_response_id="resp_elsewhere")
+    engine = ByteEngine(lambda call: f"answer {len(call.messages)}")
+    with engine, rollout(responder=Answering(engine)) as recorder:
+        first = responses(input="one")
+        second = responses(input="two", previous_response_id=first["id"])
+        responses(input="three", previous_response_id=second["id"], instructions="Be long.")
+        unknown = responses(input="four", previous_response_id="resp_elsewhere")
     assert [(m["role"], m["content"]) for m in engine.calls[2].messages] == [
         ("system", "Be long."),
         ("user", "one"),

@@ -72,8 +72,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 class Engine(Protocol):
     """Implemented by `engine.torch` (transformers and peft, anywhere) and `engine.vllm` (samples on GPUs).
 
-    Safe to use from any thread and loop. Raises ModelError for what the model cannot do (no chat template, context too
-    long, out of memory), DataError for samples that fit no loss.
+    Safe to use from any thread and loop. Raises ModelError for what the model cannot do (no chat template, out of
+    memory; ContextTooLong for a call that does not fit), DataError for samples that fit no loss.
     """
 
     @property
