@@ -6,15 +6,18 @@ import asyncio
 import functools
 import threading
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.rewards.cases import rollout
 
-from agentlightning.data.trajectory import Reward
+from agentlightning.data.call import Reply, Usage
+from agentlightning.data.trajectory import Reward, Step
 from agentlightning.errors import BudgetExhausted, DataError, ModelError
 from agentlightning.rewards import REWARDS
-from agentlightning.rewards.base import evaluate_reward, reward, reward_mark
+from agentlightning.rewards.base import Services, bound, evaluate_reward, reward, reward_mark
+from agentlightning.rewards.params import with_params
 
 
 def judged(function: Any, *, expected: Any = None, output: Any = "x") -> Reward | None:
@@ -135,8 +138,33 @@ def test_a_partial_has_the_name_of_its_function() -> None:
     assert reward_mark(functools.partial(judged, output="y")).name == "judged"
 
 
+NEEDS = {
+    "latency": {"target_seconds": 1, "limit_seconds": 2},
+    "cost": {"target_usd": 1, "limit_usd": 2},
+    "token_cost": {"target_tokens": 10, "limit_tokens": 20},
+    "brevity": {"target_words": 1, "limit_words": 2},
+}
+
+
 @pytest.mark.parametrize("name", REWARDS.builtin)
 def test_every_built_in_reward_loads_and_judges(name: str) -> None:
-    given = judged(REWARDS.load(name), expected=7, output="7")
+    async def complete(messages: Any) -> Reply:
+        return Reply({"role": "assistant", "content": '{"score": 1, "reason": "good"}'})
+
+    async def feedback(rollout_id: str) -> list[dict[str, Any]]:
+        return [{"kind": "rating", "rollout": rollout_id, "value": 1.0, "comment": "good"}]
+
+    steps = [Step(id="s", rollout_id="r-1", index=0, kind="tool", agent="a", started_at=0.0, name="look")]
+    output = {"sql_execution": "SELECT 7", "code_execution": "print(7)"}.get(name, "7")
+    expected = [[7]] if name == "sql_execution" else 7
+    metadata: dict[str, Any] = {
+        "json_schema": {"type": "integer"},
+        "schema": "CREATE TABLE t (a)",
+        "tool_calls": ["look"],
+    }
+    task, trajectory = rollout(expected, output, steps=steps, seconds=0.5, usd=0.5, usage=Usage(5, 1))
+    task.metadata.update(metadata)
+    made = bound(with_params(REWARDS.load(name), name, NEEDS.get(name, {}), Path()), Services(complete, "m", feedback))
+    given = asyncio.run(evaluate_reward(made, task, trajectory))
     assert given is not None and (given.value, given.name) == (1.0, name)
     assert given.reason

@@ -18,7 +18,9 @@ from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
 from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
-from agentlightning.rewards.judge import Judge
+from agentlightning.rewards.base import Services, bound
+from agentlightning.rewards.combine import describe_reward
+from agentlightning.rewards.judge import JudgeReward
 from agentlightning.store.base import Store
 from agentlightning.store.masked import MaskedStore, Masks
 from agentlightning.trainer import scoring
@@ -27,7 +29,7 @@ from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
-from agentlightning.trainer.resolve import JUDGE, PlannedStage
+from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.result import Cost
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import Runner, model_failure
@@ -127,25 +129,30 @@ class Bench:
         self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")
 
     def _reward_source(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> scoring.RewardSource:
-        for stage in self.stages:
-            if stage.reward is not None and stage.reward is not JUDGE:
-                return scoring.from_function(stage.reward, f"the reward function {stage.reward_name}")
-        if self.reward is JUDGE or any(stage.reward is JUDGE for stage in self.stages):
-            return self._judge()
-        if self.reward is not None:
-            name = getattr(self.reward, "__name__", type(self.reward).__name__)
-            return scoring.from_function(self.reward, f"the reward function {name}")
+        asked_for = next((stage.reward for stage in self.stages if stage.reward is not None), self.reward)
+        if asked_for is not None:
+            return self._chosen(asked_for)
         if any(scoring.emitted(trajectory) for trajectory in tried):
             return scoring.from_emitted()
         if any(task.expected is not None for task in tasks):
             return scoring.from_expected(tasks)
         if self.models.endpoint("judge") is None:
             raise agent_error(tried) or scoring.refusal()
-        return self._judge()
+        return self._chosen(JudgeReward())
 
-    def _judge(self) -> scoring.RewardSource:
-        judge = Judge(self._ask_judge)
-        return scoring.from_function(judge, f"a model that judges each answer: {self.models.describe('judge')}")
+    def _chosen(self, reward: Any) -> scoring.RewardSource:
+        """A reward function, given what this run can offer it."""
+        has_judge = self.models.endpoint("judge") is not None
+        judge = self.models.describe("judge")
+        function = bound(reward, Services(self._ask_judge if has_judge else None, judge, self._feedback))
+        return scoring.from_function(function, describe_reward(function))
+
+    async def _feedback(self, rollout_id: str) -> list[dict[str, Any]]:
+        """What people said about a rollout; of a record that was written again, the latest."""
+        latest: dict[str, dict[str, Any]] = {}
+        async for stored in self.store.read("feedback", {"rollout": rollout_id}):
+            latest[stored.record.id] = {"rollout": rollout_id, **stored.record.body}
+        return list(latest.values())
 
     async def _ask_judge(self, messages: list[Message]) -> Reply:
         key = scoring.question_key("judge", messages)

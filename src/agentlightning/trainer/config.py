@@ -26,6 +26,7 @@ from agentlightning.trainer.config_sections import (
     EngineSection,
     ModelsSection,
     PathText,
+    RewardSetting,
     Section,
     Stage,
     StoreSection,
@@ -34,6 +35,7 @@ from agentlightning.trainer.config_sections import (
     TrainerSection,
     engine_long_form,
     model_long_form,
+    reward_long_form,
     stages_long_form,
     store_long_form,
     tasks_long_form,
@@ -63,8 +65,8 @@ class Config(Section):
         BeforeValidator(tasks_long_form, json_schema_input_type=str | list[str | dict[str, Any]] | TaskSection | None),
     ] = None
     """A task file, a list of tasks, or one of these for each split. Found in the agent's file when not given."""
-    reward: str | None = None
-    """A known reward, `file.py:function` or `package.module:function`."""
+    reward: RewardSetting = None
+    """A known reward, `file.py:function` or `package.module:function`; one with settings, or a weighted sum of some."""
     models: ModelsSection = ModelsSection()
     engine: Annotated[EngineSection, BeforeValidator(engine_long_form, json_schema_input_type=str | EngineSection)] = (
         EngineSection()
@@ -193,7 +195,13 @@ def _numbers(error: ValidationError, written: Written) -> list[Setting]:
 def _long_form(data: dict[str, Any]) -> dict[str, Any]:
     """Without empty sections, and with mappings where names may stand for them, so that overrides can reach in."""
     data = {key: value for key, value in data.items() if value is not None}
-    for key, expand in (("algorithm", stages_long_form), ("tasks", tasks_long_form), ("store", store_long_form)):
+    short = {
+        "algorithm": stages_long_form,
+        "tasks": tasks_long_form,
+        "store": store_long_form,
+        "reward": reward_long_form,
+    }
+    for key, expand in short.items():
         if key in data:
             data[key] = expand(data[key])
     if isinstance(models := data.get("models"), dict):

@@ -14,8 +14,12 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
+
+from agentlightning.errors import near_miss
 
 PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 """A path as text; `pathlib.Path` is taken too."""
@@ -76,6 +80,49 @@ class AgentSection(Section):
         return {name: tool.model_dump(exclude_unset=True) for name, tool in self.tools.items()}
 
 
+class RewardPart(Section):
+    """One reward, with its settings; several make a weighted sum."""
+
+    name: str
+    """A known reward (`agentlightning plugins` lists them), `file.py:function` or `package.module:function`."""
+    weight: float | None = None
+    """What it counts in the sum; negative for a penalty. When no part says, each of n counts 1/n."""
+    params: dict[str, Any] = {}
+    """Settings of the reward, checked by the reward itself."""
+
+
+def reward_long_form(value: Any) -> Any:
+    """Rewards as the list of mappings they stand for; a name alone, and anything else, as it is."""
+    if not isinstance(value, dict | list | tuple):
+        return value
+    entries = [value] if isinstance(value, dict) else cast(list[Any], value)
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def _reward(value: Any) -> Any:
+    """A name, or the parts of a weighted sum."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    parts = reward_long_form(value)
+    if not isinstance(parts, list) or not parts:
+        raise ValueError("must be the name of a reward, {name: …, weight: …, params: {…}}, or a list of these.")
+    try:
+        return TypeAdapter(list[RewardPart]).validate_python(parts)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        number, *rest = found["loc"]
+        key = str(rest[0]) if rest else ""
+        hint = near_miss(key, RewardPart.model_fields) or " Settings of the reward itself go under 'params'."
+        unknown = f"has an unknown key {key!r}.{hint}"
+        said = unknown if found["type"] == "extra_forbidden" else f"{key}: {found['msg']}."
+        raise ValueError(f"part {int(number) + 1} {said}") from error
+
+
+RewardSetting = Annotated[
+    Any, BeforeValidator(_reward, json_schema_input_type=str | RewardPart | list[str | RewardPart] | None)
+]
+
+
 class Stage(Section):
     """One algorithm in the sequence of a run."""
 
@@ -87,7 +134,7 @@ class Stage(Section):
     """Settings of the algorithm, checked by the algorithm itself."""
     agents: list[str] | None = None
     """Which of the target agents this stage optimises. All of them when not given."""
-    reward_function: str | None = None
+    reward_function: RewardSetting = None
     """What this stage maximises, written like `reward`. May also stand in `params`."""
 
     @model_validator(mode="before")

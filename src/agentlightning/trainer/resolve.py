@@ -16,12 +16,13 @@ import msgspec
 from agentlightning.adapters.wrap import WrappedAgent, framework_objects, looks_like_factory, wrap_agent
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
-from agentlightning.data.task import Task
-from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import AgentError, AgentLightningError, ConfigError, near_miss
 from agentlightning.registry import Registry
-from agentlightning.rewards import REWARDS
+from agentlightning.rewards import ALIASES, REWARDS
+from agentlightning.rewards.combine import Part, WeightedSum, equal_shares
+from agentlightning.rewards.params import with_params
 from agentlightning.trainer.config import Config, Stage
+from agentlightning.trainer.config_sections import RewardPart
 
 
 class PlannedStage(msgspec.Struct, frozen=True):
@@ -31,8 +32,7 @@ class PlannedStage(msgspec.Struct, frozen=True):
     """Unique in the run and stable across resumes: position and algorithm, such as `1-apo`."""
     algorithm: BaseAlgorithm[Any]
     agents: list[str] | None = None
-    reward: Callable[..., Any] | None = None
-    reward_name: str = ""
+    reward: Any = None
 
 
 def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
@@ -41,18 +41,24 @@ def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
     return [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
 
 
-def JUDGE(task: Task, trajectory: Trajectory) -> None:
-    """What `reward: judge` resolves to: the run puts its own judge, with its model and budget, in this place."""
+def resolve_reward(given: str | Sequence[RewardPart], base_dir: Path) -> Any:
+    """What judges: a known name, `file.py:function` or `package.module:function`; one with settings; a weighted sum.
+
+    A reward that needs the run's judge or store is handed to the run unbound.
+    """
+    parts = [RewardPart(name=given)] if isinstance(given, str) else list(given)
+    functions = [_one_reward(part, base_dir) for part in parts]
+    if len(parts) == 1 and parts[0].weight is None:
+        return functions[0]
+    names = [part.name for part in parts]
+    weights = equal_shares(names, [part.weight for part in parts])
+    return WeightedSum([Part(*each) for each in zip(functions, weights, names, strict=True)])
 
 
-def resolve_reward(name: str, base_dir: Path) -> Callable[..., Any]:
-    """A reward function by known name, `file.py:function`, `package.module:function`, or `judge`."""
-    if name == "judge":
-        return JUDGE
+def _one_reward(part: RewardPart, base_dir: Path) -> Any:
+    name = ALIASES.get(part.name, part.name)
     found = _from_path(name, base_dir, "reward") if ".py" in name else REWARDS.load(name)
-    if not callable(found):
-        raise ConfigError(f"reward {name!r} is a {type(found).__name__}, not a function of (task, trajectory).")
-    return found
+    return with_params(found, name, part.params, base_dir)
 
 
 class LoadedAgent(msgspec.Struct, frozen=True):
@@ -90,7 +96,7 @@ def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
         raise ConfigError(f"algorithm {stage.name!r} is not a subclass of agentlightning.BaseAlgorithm.")
     label = kind.name or kind.__name__
     reward = resolve_reward(stage.reward_function, config.base_dir) if stage.reward_function else None
-    return PlannedStage(f"{index}-{label}", kind(**_placed(stage.params, kind, config)), stage.agents, reward, stage.reward_function or "")
+    return PlannedStage(f"{index}-{label}", kind(**_placed(stage.params, kind, config)), stage.agents, reward)
 
 
 def _placed(params: dict[str, Any], kind: type[BaseAlgorithm[Any]], config: Config) -> dict[str, Any]:

@@ -211,11 +211,12 @@ class Trainer:
             "stages": self._stages,
         }
 
-    def _reward(self) -> Callable[..., Any] | None:
+    def _reward(self) -> Any:
         """`reward=` of the Trainer, of the config, of the agent; by name or as the function itself."""
         for given in (self.objects.get("reward"), self.config.reward, self.agent.reward):
             if given is not None:
-                return resolve_reward(given, self.config.base_dir) if isinstance(given, str) else given
+                is_named = isinstance(given, str | list)
+                return resolve_reward(given, self.config.base_dir) if is_named else given
         return None
 
     async def _write(self, result: TrainingResult, store: Store, weights: Weights | None) -> None:
