@@ -352,9 +352,12 @@ def test_a_reward_belongs_to_the_rollout_it_is_emitted_in() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "x"])
-def test_a_reward_that_is_no_number_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError):
+def test_a_reward_that_is_no_number_is_the_rollouts_error_and_does_not_disturb_the_agent(value: Any) -> None:
+    scope = Scope("helper")
+    emit_reward(value)
+    with entered(scope):
         emit_reward(value)
+    assert scope.rewards == [] and "no finite number" in (scope.reward_error or "")
 
 
 def test_a_late_reward_is_not_counted() -> None:

@@ -6,6 +6,7 @@ rollout left behind, so that their late calls are stopped instead of being paid 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -58,6 +59,8 @@ class Scope:
         self.tools = tools
         self.responder = responder
         self.rewards: list[Reward] = []
+        self.reward_error: str | None = None
+        """Why what was emitted cannot be used."""
         self.missed: dict[str, int] = {}
         self.conversations: dict[str, list[Message]] = {}
         """Answers of the responder that later calls may name instead of repeating their messages."""
@@ -163,11 +166,17 @@ def run_in(scope: Scope | None, agent: str | None, function: Callable[..., Any],
 def emit_reward(value: float, reason: str | None = None, *, name: str = "reward", metric: bool = False) -> None:
     """Say, from inside an agent, how well this run went. Outside a rollout nothing happens.
 
-    The last non-metric value of a name wins. Raises ValueError for NaN and infinities, TypeError for non-numbers.
+    The last non-metric value of a name wins. What is no finite number leaves the rollout without a reward and stands in
+    its error; it is not raised here, where it would look like a failure of the agent.
     """
-    number = float(value)
-    if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError(f"emit_reward: {value!r} is not a finite number")
     scope = _SCOPE.get()
-    if scope is not None and not scope.is_closed:
+    if scope is None or scope.is_closed:
+        return
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        scope.reward_error = f"emit_reward was given {value!r:.80}, which is no finite number"
+    else:
         scope.rewards.append(Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric))

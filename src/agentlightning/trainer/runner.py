@@ -176,11 +176,11 @@ class Runner:
             draw=plan.draw,
             attempt=attempt,
             status=_status(status),
-            error=error,
+            error=error or scope.reward_error,
             expected=plan.task.expected,
             metadata=plan.task.metadata,
             steps=steps,
-            rewards=list(scope.rewards),
+            rewards=[given for given in scope.rewards if given.is_metric or not scope.reward_error],
             usage=_total_usage(steps),
             usd=self._usd.pop(recorder.rollout_id, None),
         )
