@@ -20,6 +20,7 @@ from agentlightning.data.trajectory import Reward
 from agentlightning.errors import RolloutStopped
 
 if TYPE_CHECKING:
+    from agentlightning.interception.handover import Handover
     from agentlightning.interception.recorder import Recorder
     from agentlightning.interception.tools import ToolModes
 
@@ -39,6 +40,7 @@ class Scope:
 
     `recorder` None means steer only. `admit` is asked before every send and may raise `RolloutStopped` (budget).
     `responder` may answer a call itself; such a call is never sent.
+    `handover` takes programs in other processes along; `attempt` and `mode` ("train", "val") name the rollout to them.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class Scope:
         admit: Callable[[], None] | None = None,
         tools: ToolModes | None = None,
         responder: Responder | None = None,
+        handover: Handover | None = None,
+        attempt: int = 1,
+        mode: str = "train",
     ) -> None:
         self.agent = agent
         self.policy = policy or Policy()
@@ -58,6 +63,9 @@ class Scope:
         self.recorder = recorder
         self.tools = tools
         self.responder = responder
+        self.handover = handover
+        self.attempt = attempt
+        self.mode = mode
         self.rewards: list[Reward] = []
         self.reward_error: str | None = None
         """Why what was emitted cannot be used."""
