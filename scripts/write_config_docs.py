@@ -27,6 +27,7 @@ _TYPES = {
 _SECTIONS = {
     "ModelSection": "A model, in `models`",
     "Price": "A price, in `budget.prices`",
+    "RewardPart": "One reward, in `reward`",
     "Stage": "One algorithm, in `algorithm`",
     "ToolSection": "A tool, in `agent.tools`",
 }

@@ -116,24 +116,26 @@ def test_a_run_is_judged_by_a_weighted_sum_with_the_judge_in_it(server: FakeOpen
     result = trained(server, tmp_path, reward=reward).train(loud_tasks(12))
     assert result.reward_source == "0.5 × expected_match + 0.5 × judge"
     assert (result.baseline, result.final) == (pytest.approx(0.1), pytest.approx(1.0))
-    assert "<rubric>\nLoud?\n</rubric>" in str([request.json for request in server.requests])
+    assert "<rubric>\\nLoud?\\n</rubric>" in str([request.json for request in server.requests])
 
 
 def test_a_users_rating_of_a_rollout_is_its_reward(server: FakeOpenAI, tmp_path: Path):
     rated: dict[str, float] = {}
 
-    class Rater:
-        def on_rollout_start(self, task: Any, rollout_id: str) -> None: ...
-
     def agent(question: str) -> str:
         from agentlightning.interception.scope import current_scope
 
         scope = current_scope()
-        assert scope is not None
+        assert scope is not None and scope.recorder is not None
         number = len(rated)
-        rated[scope.rollout_id] = number % 2 / 1
-        body = {"kind": "rating", "rollout": scope.rollout_id, "value": rated[scope.rollout_id], "rater": "Ann"}
-        store.submit([make_record("feedback", f"f-{number}", body, rollout=scope.rollout_id)]).result()
+        rated[scope.recorder.rollout_id] = number % 2 / 1
+        body = {
+            "kind": "rating",
+            "rollout": scope.recorder.rollout_id,
+            "value": rated[scope.recorder.rollout_id],
+            "rater": "Ann",
+        }
+        store.submit([make_record("feedback", f"f-{number}", body, rollout=scope.recorder.rollout_id)]).result()
         return repeat(server, question)
 
     store = open_store(tmp_path / "d")
@@ -192,14 +194,14 @@ def test_a_reward_that_fails_now_and_then_is_an_error_there_and_a_zero_nowhere(
 
 def test_an_agent_that_emits_nan_has_an_error_and_not_the_lowest_reward(server: FakeOpenAI, tmp_path: Path):
     def agent(question: str) -> str:
-        emit_reward(math.nan if question.startswith("apple") else 0.5)
+        emit_reward(math.nan if int(question.split()[1]) % 3 == 0 else 0.5)
         return repeat(server, question)
 
     trained(server, tmp_path, agent).train(loud_tasks(12))
     runs = stored(tmp_path)
-    apples = [run for run in runs if str(run.input).startswith("apple")]
-    assert apples and all(run.reward is None and "emit_reward" in (run.error or "") for run in apples)
-    assert {run.reward for run in runs if run not in apples} == {0.5}
+    failed = [run for run in runs if int(run.task[1:]) % 3 == 0]
+    assert failed and all(run.reward is None and "emit_reward was given nan" in (run.error or "") for run in failed)
+    assert {run.reward for run in runs if run not in failed} == {0.5}
 
 
 def test_when_it_always_fails_the_run_ends_and_says_why(server: FakeOpenAI, tmp_path: Path):
