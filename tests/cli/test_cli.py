@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.servers import FakeOpenAI
 from tests.trainer.worlds import PROMPT, loud_tasks, shouting_model
+
+from agentlightning.store.open import open_store
 
 AGENT = f"""
 import os
@@ -147,5 +150,7 @@ def test_plugins_lists_where_things_come_from() -> None:
 
 
 def test_something_unknown_to_show_is_a_clear_error(tmp_path: Path) -> None:
+    assert "there is no store at ./trajectory_data" in agl(tmp_path, "show", "run-nope").stderr
+    asyncio.run(open_store(tmp_path / "trajectory_data").close())
     done = agl(tmp_path, "show", "run-nope")
     assert done.returncode == 2 and "agentlightning ls" in done.stderr

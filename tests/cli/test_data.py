@@ -106,6 +106,7 @@ def test_chat_logs_are_imported(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_mistake_is_one_message(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    asyncio.run(open_store(tmp_path / "store").close())
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--store", str(tmp_path / "store")])
     assert ended.value.code == 2 and says in capsys.readouterr().err

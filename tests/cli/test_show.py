@@ -83,3 +83,33 @@ def test_stats_are_of_a_run_of_a_filter_or_of_everything(address: str, capsys: p
     assert numbers["splits"]["live"]["mean_reward"] == 1.0
     main(["stats", "run-9", "--store", address])
     assert "no rollouts there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["ls"], ["show", "run-1"]])
+def test_no_id_is_cut_on_a_narrow_terminal(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fill() -> None:
+        store = open_store(tmp_path / "long")
+        begun = {"status": "running", "agent": "an agent with a name", "started_at": 1.0e9, "kind": "training"}
+        await store.append([make_record("run", "run-1", begun, run="run-1")])
+        await store.append([make_record("run", "run-0123456789ab", begun, run="run-0123456789ab")])
+        await add(store, weather("r-0123456789ab", run_id="run-1", policy_id="p-0123456789ab"))
+        await store.close()
+
+    asyncio.run(fill())
+    monkeypatch.setenv("COLUMNS", "80")
+    main([*command, "--store", str(tmp_path / "long")])
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    columns = ["".join(cell.strip() for cell in cells) for cells in zip(*rows, strict=True)]
+    wanted = ["0123456789ab"] if command == ["ls"] else ["r-0123456789ab", "p-0123456789ab"]
+    assert all(any(id in column for column in columns) for id in wanted)
+
+
+def test_what_is_piped_stays_on_one_line(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    main(["ls", "--store", address])
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "run-1" in line]
+    assert "improved" in line and "0.750" in line

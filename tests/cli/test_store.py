@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests import store_servers as servers
 from tests.store_servers import Place
@@ -121,14 +123,65 @@ def test_the_size_is_shown_by_kind(source: str, capsys: pytest.CaptureFixture[st
     assert ["log", "1,200", "10.9", "kB"] in lines
     assert ["metric", "2", "14", "bytes"] in lines
     assert ["blobs", "2", "3.5", "MB"] in lines
+    assert ["r", "1", "159", "bytes"] in lines and lines[-1][:5] == ["on", "disk", "or", "at", "the"]
+    assert any(len(line) == 3 and len(line[0]) == 64 and line[1] == "3.5" for line in lines)
 
 
-@pytest.mark.parametrize("command", [["check", "nowhere"], ["size", "sqlite:///nowhere.db"], ["copy", "nowhere", "x"]])
+async def age(store: Store) -> None:
+    """A finished run and an interrupted one, of 40 days ago, and a finished one of today."""
+    for id, status, days in (("run-old", "finished", 40), ("run-cut", "running", 40), ("run-new", "finished", 0)):
+        record = make_record("run", id, {"status": status, "agent": "a", "started_at": 0.0}, run=id)
+        await store.append([msgspec.structs.replace(record, time=time.time() - 86_400 * days)])
+
+
+async def runs(store: Store) -> set[str]:
+    return {stored.record.run async for stored in store.read("run")}
+
+
+def test_pruning_says_what_goes_and_keeps_what_could_be_resumed(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_store(target, age)
+    main(["store", "prune", target, "--older-than", "30d", "--dry-run"])
+    said = capsys.readouterr().out
+    assert "run-old  finished, last written" in said and "would go: 1 runs and 0 rollouts" in said
+    assert "kept, because they did not finish and may be resumed (--unfinished removes them): run-cut" in said
+    assert with_store(target, runs) == {"run-old", "run-cut", "run-new"}
+    main(["store", "prune", target, "--older-than", "30d"])
+    assert "removed: 1 runs" in capsys.readouterr().out
+    assert with_store(target, runs) == {"run-cut", "run-new"}
+    main(["store", "prune", target, "--older-than", "4w", "--unfinished"])
+    assert with_store(target, runs) == {"run-new"}
+    main(["store", "vacuum", target])
+    assert " before, " in capsys.readouterr().out.splitlines()[-1]
+    main(["store", "check", target])
+
+
+def test_an_age_that_is_none_is_refused_before_anything_goes(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["store", "prune", source, "--older-than", "a month"])
+    assert stopped.value.code == 2 and "is no age" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["store", "check", "nowhere"],
+        ["store", "size", "sqlite:///nowhere.db"],
+        ["store", "copy", "nowhere", "x"],
+        ["store", "prune", "segments:///nowhere", "--older-than", "1d"],
+        ["store", "vacuum", "nowhere"],
+        ["ls"],
+        ["show", "run-1"],
+        ["stats"],
+        ["export", "x.jsonl"],
+    ],
+)
 def test_a_store_that_is_not_there_is_not_made(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        main(["store", *command])
+        main(command)
     assert "there is no store at" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

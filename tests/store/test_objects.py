@@ -27,7 +27,7 @@ from agentlightning.errors import ConfigError, StoreError
 from agentlightning.store import objects_place, objects_writer
 from agentlightning.store.base import Cursor, Store
 from agentlightning.store.objects_progress import parse_cursor, parse_progress
-from agentlightning.store.objects_segment import SegmentId, encode
+from agentlightning.store.objects_segment import Segment, SegmentId, encode
 from agentlightning.store.open import open_store
 
 
@@ -263,7 +263,7 @@ def test_a_bucket_that_was_emptied_and_used_again_is_another_store(store: Store,
 
 def test_a_writer_that_was_sealed_by_another_goes_on_with_a_new_number(store: Store, folder: Path) -> None:
     append(store, "a")
-    segment(folder, 0, 2).write_bytes(encode(SegmentId(0, 2), 1, "somebody else", is_seal=True))
+    segment(folder, 0, 2).write_bytes(encode(Segment(SegmentId(0, 2), 1, True, []), "somebody else"))
     append(store, "b")
     append(store, "c")
     assert ids(store) == ["a", "b", "c"]

@@ -406,7 +406,7 @@ def test_a_store_from_a_newer_release_asks_for_an_upgrade(cluster: Cluster, addr
     close(open_store(address))
     with admin(cluster) as connection:
         connection.execute(f"UPDATE {schema_of(address)}.store SET format = 7".encode())
-    with pytest.raises(StoreError, match=r"newer release \(format 7; this release reads up to 1\).*Upgrade:  pip"):
+    with pytest.raises(StoreError, match=r"newer release \(format 7; this release reads up to 2\).*Upgrade:  pip"):
         open_store(address)
 
 

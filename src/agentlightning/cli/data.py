@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agentlightning.cli.store_option import RUN, STORE, WHERE, parse_where, with_store
+from agentlightning.cli.store_option import RUN, STORE, WHERE, expect_store, parse_where, with_store
 from agentlightning.data.selection import LeftOut
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
@@ -43,6 +43,7 @@ _ROWS = {"jsonl": "trajectories", "parquet": "trajectories", "sft": "examples", 
 @STORE
 def export(path: Path | None, form: str | None, store: str, **options: Any) -> None:
     """Write trajectories: whole (jsonl, parquet), to train on (sft, dpo), or as spans (otlp)."""
+    expect_store(store)
     form = form or _form_of(path, options["endpoint"])
     report = with_store(store, lambda opened: _export(opened, form, path, options))
     target = options["endpoint"] if form == "otlp" and options["endpoint"] else path

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agentlightning.cli.stats import number, share
-from agentlightning.cli.store_option import STORE, WHERE, parse_where, with_store
+from agentlightning.cli.store_option import STORE, WHERE, expect_store, parse_where, with_store
+from agentlightning.cli.tables import ID, console
 from agentlightning.data.features import features
 from agentlightning.data.trajectory import Step, Trajectory
 from agentlightning.errors import DataError
@@ -26,17 +27,18 @@ _TEXT_CHARACTERS = 2_000
 @STORE
 def ls(store: str) -> None:
     """List the runs of a store, newest last, with what came of them or how far they are."""
+    expect_store(store)
     runs, tallies = with_store(store, _runs)
-    console = Console()
+    out = console()
     table = Table(
-        "run", "agent", "started", "status", "verdict", "before", "after", "rollouts", "reward", "calls", "usd"
+        ID("run"), "agent", "started", "status", "verdict", "before", "after", "rollouts", "reward", "calls", "usd"
     )
     for run_id, body in runs.items():
         table.add_row(run_id, *_run_row(body, tallies.get(run_id, Tally())))
-    console.print(table if runs else f"no runs in {store}")
+    out.print(table if runs else f"no runs in {store}")
     if live := tallies.get(""):
         reward = f", mean reward {live.mean_reward:.3f}" if live.mean_reward is not None else ""
-        console.print(
+        out.print(
             f"and {live.num_rollouts} rollouts outside any run (live, imported), {live.num_judged} judged{reward}"
         )
 
@@ -48,14 +50,14 @@ def ls(store: str) -> None:
 @STORE
 def show(id: str, where: tuple[str, ...], limit: int, store: str) -> None:
     """Show a run (its rollouts, failures first), or one rollout step by step."""
+    expect_store(store)
     body, trajectories = with_store(store, lambda opened: _find(opened, id, parse_where(where)))
     if body is None and not trajectories:
         raise DataError(f"there is no run and no rollout {id!r} in {store}. `agentlightning ls` lists the runs.")
-    console = Console()
     if body is None and trajectories[0].id == id:
-        _show_rollout(console, trajectories[0])
+        _show_rollout(console(), trajectories[0])
         return
-    _show_run(console, id, body or {}, trajectories, limit)
+    _show_run(console(), id, body or {}, trajectories, limit)
 
 
 async def _runs(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, Tally]]:
@@ -99,7 +101,9 @@ def _show_run(console: Console, id: str, body: dict[str, Any], trajectories: lis
     if body.get("error"):
         console.print(f"error   {body['error']}", markup=False)
     shown = sorted(trajectories, key=_badness)[:limit]
-    table = Table("rollout", "stage", "split", "policy", "task", "status", "reward", "calls", "s", "tags", "why")
+    table = Table(
+        ID("rollout"), "stage", "split", ID("policy"), ID("task"), "status", "reward", "calls", "s", "tags", "why"
+    )
     for t in shown:
         found = t.features or features(t)
         tags = ", ".join(tag.name for tag in found.error_tags)

@@ -9,7 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from agentlightning.cli.store_option import STORE, WHERE, parse_where, with_store
+from agentlightning.cli.store_option import STORE, WHERE, expect_store, parse_where, with_store
+from agentlightning.cli.tables import ID, console
 from agentlightning.store.statistics import Statistics, Tally, statistics
 
 
@@ -20,17 +21,18 @@ from agentlightning.store.statistics import Statistics, Tally, statistics
 @STORE
 def stats(run: str | None, where: tuple[str, ...], as_json: bool, store: str) -> None:
     """Success, reward, failures, tokens, money and latency: of a run, or of all that is in the store."""
+    expect_store(store)
     numbers = with_store(store, lambda opened: statistics(opened, parse_where(where, run)))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_as_json(numbers))).decode())
         return
-    console = Console()
+    out = console()
     if not numbers.total.num_rollouts:
-        console.print(f"no rollouts there in {store}", markup=False)
+        out.print(f"no rollouts there in {store}", markup=False)
     else:
-        _print(console, numbers)
+        _print(out, numbers)
     if numbers.num_in_flight:
-        console.print(f"{numbers.num_in_flight} rollouts under way")
+        out.print(f"{numbers.num_in_flight} rollouts under way")
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -47,7 +49,7 @@ def _print(console: Console, numbers: Statistics) -> None:
     for title, tallies in (("policy", numbers.policies), ("split", numbers.splits), ("agent", numbers.agents)):
         console.print(_tally_table(title, tallies, numbers.total))
     if numbers.tags:
-        table = Table("error tag", "rollouts", "for example")
+        table = Table("error tag", "rollouts", ID("for example"))
         for name, tag in numbers.tags.items():
             place = "" if tag.step is None else f", step {tag.step}"
             table.add_row(
@@ -72,7 +74,7 @@ def _print(console: Console, numbers: Statistics) -> None:
 
 
 def _tally_table(title: str, tallies: dict[str, Tally], total: Tally) -> Table:
-    table = Table(title, "rollouts", "judged", "success", "mean reward")
+    table = Table(ID(title), "rollouts", "judged", "success", "mean reward")
     for name, tally in [*tallies.items(), *([("all", total)] if len(tallies) > 1 else [])]:
         counts = (str(tally.num_rollouts), str(tally.num_judged))
         table.add_row(name or "(none)", *counts, share(tally.success), number(tally.mean_reward, 3))

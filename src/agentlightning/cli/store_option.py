@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +14,7 @@ import msgspec
 from agentlightning.errors import ConfigError
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
+from agentlightning.store.sqlite import file_of
 
 T = TypeVar("T")
 
@@ -44,6 +47,17 @@ def with_store(address: str, work: Callable[[Store], Coroutine[Any, Any, T]]) ->
             await store.close()
 
     return asyncio.run(run())
+
+
+def expect_store(address: str) -> None:
+    """ConfigError when there is no store: opening a folder makes one, so a mistyped name would be an empty one."""
+    is_file = address.startswith("sqlite:") or not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address)
+    folder = address.removeprefix("segments:///").partition("?")[0] if address.startswith("segments:///") else None
+    is_missing = not (Path(folder).expanduser() / "store.json").exists() if folder is not None else False
+    if is_missing or (is_file and not file_of(address).exists()):
+        raise ConfigError(
+            f"there is no store at {address}. --store names another, or AGENTLIGHTNING_STORE in the environment."
+        )
 
 
 def parse_where(conditions: Sequence[str], run: str | None = None) -> dict[str, Any]:

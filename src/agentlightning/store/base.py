@@ -34,6 +34,13 @@ class BlobRef(msgspec.Struct, frozen=True):
     size: int
 
 
+class Removal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to go: all records of these runs, and those of these rollouts that belong to no run."""
+
+    runs: list[str] = []
+    rollouts: list[str] = []
+
+
 class Store(Protocol):
     """Implemented by every back end; one contract suite (`tests/contract/store`) runs over all of them."""
 
@@ -79,6 +86,22 @@ class Store(Protocol):
 
     async def verify(self) -> list[str]:
         """What is wrong with the place that keeps the records, one sentence each; empty when all is well."""
+        ...
+
+    async def remove(self, removal: Removal) -> int:
+        """Take these records away for every reader, and say how many there were. What is appended later is kept."""
+        ...
+
+    async def remove_blob(self, ref: BlobRef) -> None:
+        """Take a blob away; nothing happens when it is not there."""
+        ...
+
+    async def vacuum(self) -> None:
+        """Give back the room of what was removed, and clear away what killed processes left."""
+        ...
+
+    async def occupied(self) -> int:
+        """Bytes that the place takes up now: its files, tables or objects, the blobs among them."""
         ...
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from agentlightning.store.base import BlobRef
 from agentlightning.store.whole_file import draft
 
 CHUNK_BYTES = 1 << 20
+DRAFT_SECONDS = 24 * 3600
+"""A draft older than this has no writer any more."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -58,6 +61,20 @@ class BlobFolder:
         for path in sorted(self.folder.glob("*/*")):
             if is_digest(path.name):
                 yield BlobRef(path.name, path.stat().st_size)
+
+    def remove(self, ref: BlobRef) -> None:
+        """Take a blob away, if it is there."""
+        self.path(ref).unlink(missing_ok=True)
+
+    def clear_drafts(self) -> None:
+        """Take away what processes killed while they were writing left behind; young drafts may still be written."""
+        for path in self.folder.glob(".draft-*"):
+            if path.stat().st_mtime < time.time() - DRAFT_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def occupied(self) -> int:
+        """Bytes of all files in the folder."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def _chunks(self, ref: BlobRef) -> Generator[bytes]:
         offset = 0

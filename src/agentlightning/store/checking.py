@@ -14,6 +14,9 @@ from agentlightning.store.base import BlobRef, Store
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+MAX_SHOWN_BLOBS = 10
+
+
 class CheckReport(msgspec.Struct, frozen=True):
     """What was looked at, and what is wrong, one sentence each."""
 
@@ -29,6 +32,11 @@ class SizeReport(msgspec.Struct, frozen=True):
     num_bytes: dict[str, int]
     num_blobs: int
     num_blob_bytes: int
+    largest_blobs: list[BlobRef]
+    runs: dict[str, tuple[int, int]]
+    """Run ("" for what belongs to none) → records, and bytes of their bodies."""
+    num_occupied_bytes: int
+    """What the place takes up, indexes, compression and blobs included."""
 
 
 async def check_store(store: Store) -> CheckReport:
@@ -38,7 +46,7 @@ async def check_store(store: Store) -> CheckReport:
     try:
         async for stored in store.read():
             num_records += 1
-            for ref in _blobs_in(stored.record.body):
+            for ref in blobs_in(stored.record.body):
                 named.setdefault(ref, f"{stored.record.kind} {stored.record.id!r}")
     except StoreError as error:
         problems.append(str(error))
@@ -58,17 +66,29 @@ async def check_store(store: Store) -> CheckReport:
 
 
 async def measure_store(store: Store) -> SizeReport:
-    """Count and add up. What the place needs beyond that (indexes, compression) is not in it."""
+    """Count and add up."""
     num_records: Counter[str] = Counter()
     num_bytes: Counter[str] = Counter()
+    runs: dict[str, tuple[int, int]] = {}
     async for stored in store.read():
+        size = len(msgspec.json.encode(stored.record.body))
         num_records[stored.record.kind] += 1
-        num_bytes[stored.record.kind] += len(msgspec.json.encode(stored.record.body))
-    sizes = [ref.size async for ref in store.blobs()]
-    return SizeReport(dict(num_records), dict(num_bytes), len(sizes), sum(sizes))
+        num_bytes[stored.record.kind] += size
+        number, total = runs.get(stored.record.run, (0, 0))
+        runs[stored.record.run] = (number + 1, total + size)
+    blobs = sorted([ref async for ref in store.blobs()], key=lambda ref: -ref.size)
+    return SizeReport(
+        num_records=dict(num_records),
+        num_bytes=dict(num_bytes),
+        num_blobs=len(blobs),
+        num_blob_bytes=sum(ref.size for ref in blobs),
+        largest_blobs=blobs[:MAX_SHOWN_BLOBS],
+        runs=runs,
+        num_occupied_bytes=await store.occupied(),
+    )
 
 
-def _blobs_in(value: Any) -> list[BlobRef]:
+def blobs_in(value: Any) -> list[BlobRef]:
     """Every mapping in a body that is what a `BlobRef` is written as."""
     found: list[BlobRef] = []
     waiting = [value]

@@ -19,7 +19,7 @@ from agentlightning.data.masking import Masker
 from agentlightning.data.record import Record
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Step, Trajectory
-from agentlightning.store.base import BlobRef, Cursor, Store, StoredRecord, Where
+from agentlightning.store.base import BlobRef, Cursor, Removal, Store, StoredRecord, Where
 
 MAX_KNOWN = 10_000
 """Rollouts whose placeholders are remembered, the latest; each is written to within minutes."""
@@ -108,6 +108,18 @@ class MaskedStore:
 
     async def verify(self) -> list[str]:
         return await self._store.verify()
+
+    async def remove(self, removal: Removal) -> int:
+        return await self._store.remove(removal)
+
+    async def remove_blob(self, ref: BlobRef) -> None:
+        await self._store.remove_blob(ref)
+
+    async def vacuum(self) -> None:
+        await self._store.vacuum()
+
+    async def occupied(self) -> int:
+        return await self._store.occupied()
 
     async def close(self) -> None:
         await self._store.close()

@@ -16,15 +16,16 @@ import msgspec
 
 from agentlightning.data.record import Record
 from agentlightning.errors import ConfigError, StoreError
-from agentlightning.store.base import Cursor, Where
+from agentlightning.store.base import Cursor, Removal, Where
 from agentlightning.store.bell import Bell
 from agentlightning.store.group_commit import closed, forked
 from agentlightning.store.objects_blobs import ObjectBlobs
+from agentlightning.store.objects_compaction import Compaction
 from agentlightning.store.objects_index import SegmentIndex
 from agentlightning.store.objects_place import Missing, Objects
 from agentlightning.store.objects_progress import Progress, parse_cursor
 from agentlightning.store.objects_reader import SegmentReader
-from agentlightning.store.objects_segment import FORMAT, DamagedSegment, SegmentId
+from agentlightning.store.objects_segment import FIRST_FORMAT, DamagedSegment, SegmentId
 from agentlightning.store.objects_writer import SegmentWriter
 from agentlightning.store.paged import Page, PagedStore
 from agentlightning.store.rows import Row, row_of
@@ -70,6 +71,8 @@ class SegmentBackend:
         self._index = SegmentIndex(objects.place, store_id)
         self._reader = SegmentReader(objects, self._index)
         self._writer = SegmentWriter(objects, self._index, self._reader, flushes=flushes)
+        self._compaction = Compaction(objects, self._index, self._reader, flushes=flushes)
+        self._objects = objects
         self._process = os.getpid()
         self._is_closed = False
 
@@ -116,6 +119,23 @@ class SegmentBackend:
                     found.append(error.summary)
         return found
 
+    def remove(self, removal: Removal) -> int:
+        """The removal is a segment, which takes effect for everybody at once; then segments are made smaller."""
+        self._sync()
+        if number := self._index.count(removal):
+            self._writer.write([], removal)
+        self._compaction.run()
+        return number
+
+    def vacuum(self) -> None:
+        """Finish what a killed removal left, and make the local index smaller."""
+        self._sync()
+        self._compaction.run()
+        self._index.shrink()
+
+    def occupied(self) -> int:
+        return sum(listed.size for folder in ("segments", "blobs") for listed in self._objects.list(folder))
+
     def check(self) -> None:
         if self._is_closed:
             raise closed(self.place)
@@ -140,7 +160,7 @@ def _identity(objects: Objects) -> str:
     try:
         content = objects.get(_MARK)
     except Missing:
-        content = msgspec.json.encode(_Mark(FORMAT, uuid.uuid4().hex))
+        content = msgspec.json.encode(_Mark(FIRST_FORMAT, uuid.uuid4().hex))
         if not objects.create(_MARK, content):  # another process was faster
             content = objects.get(_MARK)
     try:
@@ -149,9 +169,9 @@ def _identity(objects: Objects) -> str:
         raise StoreError(
             f"store {objects.place}: {_MARK} there is not ours ({error}). Choose another prefix."
         ) from error
-    if mark.format > FORMAT:
+    if mark.format > FIRST_FORMAT:
         raise StoreError(
             f"store {objects.place} was written by a newer release (format {mark.format}; this release reads up to "
-            f"{FORMAT}). Upgrade:  pip install -U agentlightning"
+            f"{FIRST_FORMAT}). Upgrade:  pip install -U agentlightning"
         )
     return mark.id

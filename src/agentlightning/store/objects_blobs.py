@@ -47,6 +47,10 @@ class ObjectBlobs:
             if is_digest(name):
                 yield BlobRef(name, listed.size)
 
+    def remove(self, ref: BlobRef) -> None:
+        """Take a blob away, if it is there."""
+        self._objects.delete(f"blobs/{blob_name(ref)}")
+
     def _read(self, ref: BlobRef) -> Generator[bytes]:
         try:
             yield from self._objects.stream(f"blobs/{blob_name(ref)}", CHUNK_BYTES)

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentlightning.errors import StoreError
-from agentlightning.store.base import Cursor, StoredRecord
+from agentlightning.store.base import Cursor, Removal, StoredRecord
 from agentlightning.store.objects_progress import Position, Progress, cursor_within, parse_progress
+from agentlightning.store.objects_removal import apply_removal, keep_removal, positions_of, read_removals
 from agentlightning.store.objects_segment import Segment, SegmentId
 from agentlightning.store.paged import Page
 from agentlightning.store.rows import stored_of
-from agentlightning.store.sqlite import INSERT, Readers, page_rows, transaction
-from agentlightning.store.sqlite_file import explained, open_file
+from agentlightning.store.sqlite import Readers, page_rows, transaction
+from agentlightning.store.sqlite_file import COLUMNS, explained, open_file
 from agentlightning.store.sqlite_query import Query
+from agentlightning.store.sqlite_removal import conditions, vacuum_file
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS segments (
@@ -36,12 +38,21 @@ _TABLES = (
         before TEXT NOT NULL,
         progress TEXT NOT NULL,
         damage TEXT,
+        own_clock INTEGER NOT NULL,
+        is_heavy INTEGER NOT NULL DEFAULT 0,
         UNIQUE (writer, number)
     )""",
+    "CREATE TABLE IF NOT EXISTS removals (clock INTEGER NOT NULL, runs TEXT NOT NULL, rollouts TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS segments_heavy ON segments (arrival) WHERE is_heavy",
     "CREATE INDEX IF NOT EXISTS segments_by_until ON segments (until)",
     "CREATE INDEX IF NOT EXISTS segments_damaged ON segments (arrival) WHERE damage IS NOT NULL",
 )
+_LAYOUT = 2
+"""Of these tables; an index of another layout is left alone, and a new one made."""
+
 _COLUMNS = "writer, number, clock, after, until, before, progress"
+
+_INSERT = f"INSERT INTO records ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 _START = Position(Progress())
 
@@ -89,7 +100,9 @@ class SegmentIndex:
 
     def __init__(self, place: str, store_id: str) -> None:
         self._place = place
-        self._path = cache_folder() / hashlib.sha256(f"{place} {store_id}".encode()).hexdigest()[:24] / "index.sqlite3"
+        self._path = (
+            cache_folder() / hashlib.sha256(f"{place} {store_id} {_LAYOUT}".encode()).hexdigest()[:24] / "index.sqlite3"
+        )
         with self._explained():
             self._writing = open_file(self._path, "process")
             with transaction(self._writing):
@@ -150,6 +163,31 @@ class SegmentIndex:
                 found.append((position, stored_of(columns, cursors.at(position - arrived.after), self._place)))
         return Page(found, is_last)
 
+    def count(self, removal: Removal) -> int:
+        """How many records a removal would take away."""
+        with self._explained(), self._readers.connection() as connection:
+            return sum(len(positions_of(connection, *given)) for given in conditions(removal))
+
+    def removals(self) -> list[tuple[int, Removal]]:
+        """Everything that was removed, with the clocks below which it was."""
+        with self._explained(), self._readers.connection() as connection:
+            return read_removals(connection)
+
+    def heavy(self) -> list[SegmentId]:
+        """Segments that hold removed records, as far as is known here."""
+        with self._explained(), self._readers.connection() as connection:
+            select = "SELECT writer, number FROM segments WHERE is_heavy ORDER BY arrival"
+            return [SegmentId(*row) for row in connection.execute(select)]
+
+    def lightened(self, ids: Sequence[SegmentId]) -> None:
+        """These segments hold nothing removed any more."""
+        with self._explained(), self._lock, transaction(self._writing):
+            self._writing.executemany("UPDATE segments SET is_heavy = 0 WHERE writer = ? AND number = ?", ids)
+
+    def shrink(self) -> None:
+        """Give back the room of removed records."""
+        vacuum_file(self._path, "process")
+
     def damage(self) -> list[str]:
         """What was wrong with the segments that were passed over."""
         with self._explained(), self._readers.connection() as connection:
@@ -196,10 +234,15 @@ def _newest(connection: Any) -> Arrived:
 
 
 def _append(connection: Any, newest: Arrived, progress: Progress, segment: Segment, damage: str | None) -> Arrived:
-    connection.executemany(INSERT, segment.rows)
     progress.add(segment.id, is_seal=segment.is_seal)
     after, clock = newest.until, max(newest.clock, segment.clock)
-    arrived = Arrived(*segment.id, clock, after, after + len(segment.rows), newest.progress, str(progress))
-    values = ", ".join("?" * (len(arrived) + 1))
-    connection.execute(f"INSERT INTO segments ({_COLUMNS}, damage) VALUES ({values})", [*arrived, damage])
+    arrived = Arrived(*segment.id, clock, after, after + segment.num_rows, newest.progress, str(progress))
+    connection.executemany(_INSERT, ((after + 1 + place, *row) for place, row in segment.numbered()))
+    values = ", ".join("?" * (len(arrived) + 2))
+    insert = f"INSERT INTO segments ({_COLUMNS}, damage, own_clock) VALUES ({values})"
+    connection.execute(insert, [*arrived, damage, segment.clock])
+    if segment.removes is not None:
+        keep_removal(connection, segment.clock, segment.removes)
+    for removed_clock, removal in read_removals(connection, after=segment.clock):  # it came late: its clock is lower
+        apply_removal(connection, removed_clock, removal)
     return arrived

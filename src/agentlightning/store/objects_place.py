@@ -109,6 +109,14 @@ class Objects:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=chunk_bytes):
                 yield bytes(chunk)
 
+    def delete(self, name: str) -> None:
+        """Take an object away, if it is there."""
+        try:
+            with self.explained(f"cleared ({name})"):
+                self._obstore.delete(self._store, name)
+        except Missing:
+            pass
+
     def list(self, folder: str, after: str = "") -> list[Listed]:
         """The objects in a folder whose names come after one, in order. A folder that is not there has none."""
         with self.explained(f"read ({folder})"):

@@ -21,6 +21,7 @@ from agentlightning.store.objects_segment import (
     damaged,
     decode,
     folder_of,
+    generation_of,
     id_of,
     last_writer,
 )
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 NUM_THREADS = 16
 NUM_AHEAD = 8
 """Segments of one writer that are fetched before they are needed."""
+
+MAX_LOOKS = 5
+"""For a segment whose objects are being replaced while it is read."""
 
 BATCH_ROWS = 10_000
 """Taken into the index at a time."""
@@ -44,6 +48,8 @@ class SegmentReader:
     def __init__(self, objects: Objects, index: SegmentIndex) -> None:
         self._objects = objects
         self._index = index
+        self._moved: dict[SegmentId, str] = {}
+        """Segments whose first object is gone → the one to read, where a listing showed it."""
         self._lock = threading.Lock()
         self._tickets = itertools.count(1)
         self._last_ticket = self._last_served = 0
@@ -65,11 +71,24 @@ class SegmentReader:
 
     def fetch(self, id: SegmentId) -> Segment:
         """One segment from the store. DamagedSegment when it is missing or does not read."""
-        try:
-            content = self._objects.get(id.name)
-        except Missing as error:
-            raise damaged(id, self._objects.place, "it is missing") from error
-        return decode(id, content, self._objects.place)
+        name = self._moved.get(id, id.name)
+        for _ in range(MAX_LOOKS):
+            try:
+                return decode(id, self._objects.get(name), self._objects.place)
+            except Missing as error:  # removed rows may be being cleared away: what is left has another name
+                names = self.objects_of(id.writer).get(id)
+                if not names:
+                    raise damaged(id, self._objects.place, "it is missing") from error
+                name = names[0]
+        raise StoreError(f"store {self._objects.place}: segment {id.name} changes all the time. Try again later.")
+
+    def objects_of(self, writer: int, after: str = "") -> dict[SegmentId, list[str]]:
+        """A writer's segments with their objects, the first generation first."""
+        found: dict[SegmentId, list[str]] = {}
+        for listed in self._objects.list(folder_of(writer), after):
+            if id := id_of(listed.name):
+                found.setdefault(id, []).append(listed.name)
+        return {id: sorted(names, key=generation_of) for id, names in found.items()}
 
     def find_after(self, progress: Progress) -> list[tuple[int, range]]:
         """Writers with the numbers of the segments that came after `progress`, those included that should be there."""
@@ -106,8 +125,9 @@ class SegmentReader:
         """The last segment of a writer, from a number on; None when there is none."""
         writer, start = writer_and_start
         after = SegmentId(writer, start - 1).name if start else ""
-        ids = [id_of(listed.name) for listed in self._objects.list(folder_of(writer), after)]
-        return max((id.number for id in ids if id), default=None)
+        objects = self.objects_of(writer, after)
+        self._moved |= {id: names[0] for id, names in objects.items() if names[0] != id.name}
+        return max((id.number for id in objects), default=None)
 
     def _stream(self, writer: int, numbers: range) -> Generator[Fetched]:
         """A writer's segments in order. The first is asked for now, others ahead of need once that was taken."""

@@ -1,7 +1,9 @@
 """A segment: rows written together, as one immutable object that can be checked.
 
 `segments/<writer>/<number>.jsonl.gz`: gzip over lines of JSON, the header first (`zcat` shows it), then one record a
-line. A writer's segment 0 is its claim on the number; a sealed one is its last.
+line. A writer's segment 0 is its claim on the number; a sealed one is its last. What is left of a segment after a
+removal is a new object, `<number>.1.jsonl.gz`, then `<number>.2…`; any of them may be read, for the removal itself is a
+segment too.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from agentlightning.errors import StoreError
+from agentlightning.store.base import Removal
 from agentlightning.store.rows import Row
 
-FORMAT = 1
-_NAME = re.compile(r"segments/([0-9]{8})/([0-9]{8})\.jsonl\.gz")
+FORMAT = 2
+"""The newest that is read; what needs no more is written as the first."""
+FIRST_FORMAT = 1
+_NAME = re.compile(r"segments/([0-9]{8})/([0-9]{8})(?:\.([0-9]+))?\.jsonl\.gz")
 
 
 class SegmentId(NamedTuple):
@@ -30,7 +35,12 @@ class SegmentId(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{folder_of(self.writer)}/{self.number:08d}.jsonl.gz"
+        return self.name_of(0)
+
+    def name_of(self, generation: int) -> str:
+        """The object's name; generations after the first hold what removals left of it."""
+        suffix = f".{generation}" if generation else ""
+        return f"{folder_of(self.writer)}/{self.number:08d}{suffix}.jsonl.gz"
 
 
 def folder_of(writer: int) -> str:
@@ -48,6 +58,12 @@ def id_of(name: str) -> SegmentId | None:
     """Which segment an object is, None for one that is no segment."""
     found = _NAME.fullmatch(name)
     return SegmentId(int(found[1]), int(found[2])) if found else None
+
+
+def generation_of(name: str) -> int:
+    """How often removals had made a segment smaller when this object of it was written."""
+    found = _NAME.fullmatch(name)
+    return int(found[3] or 0) if found else 0
 
 
 class DamagedSegment(StoreError):
@@ -73,15 +89,37 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_rows: int = 0
     sha256: str = ""
     is_seal: bool = False
+    kept: list[int] | None = None
+    """Where the rows stood among the `num_rows` that the segment had at first; None: they are all there."""
+    removes: Removal | None = None
+    """What is gone from every segment with a lower clock."""
 
 
 class Segment(NamedTuple):
-    """What a segment says."""
+    """What a segment says, or what is left of it: `kept` are the places its rows had among `num_first` ones."""
 
     id: SegmentId
     clock: int
     is_seal: bool
     rows: list[Row]
+    removes: Removal | None = None
+    kept: list[int] | None = None
+    num_first: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows it had at first; cursors count those."""
+        return len(self.rows) if self.kept is None else self.num_first
+
+    def numbered(self) -> Iterable[tuple[int, Row]]:
+        """Its rows with their places, from 0."""
+        return zip(range(len(self.rows)) if self.kept is None else self.kept, self.rows, strict=True)
+
+    def without(self, indexes: set[int]) -> Segment:
+        """What is left when the rows at these places are gone."""
+        left = [(place, row) for place, row in self.numbered() if place not in indexes]
+        kept, rows = [place for place, _ in left], [row for _, row in left]
+        return self._replace(rows=rows, kept=kept, num_first=self.num_rows)
 
 
 class _Line(msgspec.Struct):
@@ -97,18 +135,21 @@ class _Line(msgspec.Struct):
 _lines = msgspec.json.Decoder(_Line)
 
 
-def encode(id: SegmentId, clock: int, by: str, rows: Sequence[Row] = (), *, is_seal: bool = False) -> bytes:
+def encode(segment: Segment, by: str) -> bytes:
     """The object of a segment. `by` names the writer, so that no two ever write the same bytes."""
+    id, rows = segment.id, segment.rows
     lines = msgspec.json.Encoder().encode_lines([_Line(*row[:6], msgspec.Raw(row[6].encode())) for row in rows])
     header = Header(
-        format=FORMAT,
+        format=FIRST_FORMAT if segment.kept is None and segment.removes is None else FORMAT,
         writer=id.writer,
         number=id.number,
-        clock=clock,
+        clock=segment.clock,
         by=by,
-        num_rows=len(rows),
+        num_rows=segment.num_rows,
         sha256=hashlib.sha256(lines).hexdigest(),
-        is_seal=is_seal,
+        is_seal=segment.is_seal,
+        kept=segment.kept,
+        removes=segment.removes,
     )
     return gzip.compress(msgspec.json.encode(header) + b"\n" + lines, compresslevel=1, mtime=0)
 
@@ -127,7 +168,7 @@ def decode(id: SegmentId, content: bytes, place: str) -> Segment:
     if hashlib.sha256(lines).hexdigest() != header.sha256:
         raise damaged(id, place, "its content does not match its checksum")
     rows = [_row(_lines.decode(line)) for line in lines.splitlines()]
-    return Segment(id, header.clock, header.is_seal, rows)
+    return Segment(id, header.clock, header.is_seal, rows, header.removes, header.kept, header.num_rows)
 
 
 def damaged(id: SegmentId, place: str, reason: str) -> DamagedSegment:

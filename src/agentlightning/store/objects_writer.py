@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from agentlightning.errors import StoreError
+from agentlightning.store.base import Removal
 from agentlightning.store.objects_index import Arrived, SegmentIndex
 from agentlightning.store.objects_place import Objects, Refused
 from agentlightning.store.objects_progress import parse_progress
@@ -32,7 +34,7 @@ MAX_SEALED_AT_ONCE = 20
 
 
 class SegmentWriter:
-    """Called from one thread."""
+    """Called from any thread; one segment is written at a time."""
 
     def __init__(self, objects: Objects, index: SegmentIndex, reader: SegmentReader, *, flushes: bool) -> None:
         self._objects = objects
@@ -41,27 +43,30 @@ class SegmentWriter:
         self._flushes = flushes and objects.is_local
         self._next: SegmentId | None = None
         self._clock = 0
+        self._lock = threading.RLock()
         self._by = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
 
-    def write(self, rows: Sequence[Row]) -> Arrived:
-        """Keep the rows as one segment, durable when this returns."""
-        while True:
-            id = self._next or self._claim()
-            if self._create(id, rows):
-                break
-            self._next = None  # sealed by somebody who thought us dead
-        self._next = SegmentId(id.writer, id.number + 1)
-        segment = Segment(id, self._clock, False, list(rows))
-        if self._next.number >= MAX_SEGMENTS:
-            self.seal()
-        return self._index.add([(segment, None)]) or self._arrived(segment)
+    def write(self, rows: Sequence[Row], removes: Removal | None = None) -> Arrived:
+        """Keep the rows, or the removal, as one segment, durable when this returns."""
+        with self._lock:
+            while True:
+                id = self._next or self._claim()
+                if self._create(id, rows, removes=removes):
+                    break
+                self._next = None  # sealed by somebody who thought us dead
+            self._next = SegmentId(id.writer, id.number + 1)
+            segment = Segment(id, self._clock, False, list(rows), removes)
+            if self._next.number >= MAX_SEGMENTS:
+                self.seal()
+            return self._index.add([(segment, None)]) or self._arrived(segment)
 
     def seal(self) -> None:
         """Say that nothing more comes from this writer. Where that fails, another will say it when it is stale."""
-        if self._next is not None:
-            with suppress(StoreError):
-                self._create(self._next, is_seal=True)
-            self._next = None
+        with self._lock:
+            if self._next is not None:
+                with suppress(StoreError):
+                    self._create(self._next, is_seal=True)
+                self._next = None
 
     def _arrived(self, segment: Segment) -> Arrived:
         """The segment in an index that lacked those before it (it could not be written to for a while)."""
@@ -71,10 +76,12 @@ class SegmentWriter:
             raise StoreError(f"store {self._objects.place}: segment {segment.id.name} was written, and is gone again.")
         return arrived
 
-    def _create(self, id: SegmentId, rows: Sequence[Row] = (), *, is_seal: bool = False) -> bool:
+    def _create(
+        self, id: SegmentId, rows: Sequence[Row] = (), *, is_seal: bool = False, removes: Removal | None = None
+    ) -> bool:
         """Write a segment; False when somebody else has it. After an error nobody knows, so the claim is given up."""
         self._clock = max(time.time_ns() // 1_000_000, self._index.newest().clock + 1, self._clock + 1)
-        content = encode(id, self._clock, self._by, rows, is_seal=is_seal)
+        content = encode(Segment(id, self._clock, is_seal, list(rows), removes), self._by)
         try:
             # A request that was repeated after its answer was lost finds its own object.
             is_ours = self._objects.create(id.name, content) or self._objects.get(id.name) == content

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agentlightning.data.record import Record
 from agentlightning.errors import DataError, StoreError
-from agentlightning.store.base import BlobRef, Cursor, StoredRecord, Where
+from agentlightning.store.base import BlobRef, Cursor, Removal, StoredRecord, Where
 from agentlightning.store.bell import Bell
 from agentlightning.store.group_commit import GroupCommit
 from agentlightning.store.rows import Row
@@ -44,6 +44,7 @@ class Blobs(Protocol):
     def put(self, chunks: bytes | Iterable[bytes]) -> BlobRef: ...
     def read(self, ref: BlobRef) -> Generator[bytes]: ...
     def all(self) -> Generator[BlobRef]: ...
+    def remove(self, ref: BlobRef) -> None: ...
 
 
 class Backend(Protocol):
@@ -91,6 +92,18 @@ class Backend(Protocol):
 
     def verify(self) -> list[str]:
         """What is wrong with the place itself, one sentence each."""
+        ...
+
+    def remove(self, removal: Removal) -> int:
+        """Take records away, and say how many. A process killed meanwhile leaves less to do for the next call."""
+        ...
+
+    def vacuum(self) -> None:
+        """Give back the room of what was removed."""
+        ...
+
+    def occupied(self) -> int:
+        """Bytes of records and blobs as they lie there."""
         ...
 
     def check(self) -> None:
@@ -200,6 +213,26 @@ class PagedStore:
         """What is wrong with the place that keeps the records, one sentence each; empty when all is well."""
         self._backend.check()
         return await asyncio.to_thread(self._backend.verify)
+
+    async def remove(self, removal: Removal) -> int:
+        """Take records away for every reader, and say how many there were."""
+        self._backend.check()
+        return await asyncio.to_thread(self._backend.remove, removal)
+
+    async def remove_blob(self, ref: BlobRef) -> None:
+        """Take a blob away; nothing happens when it is not there."""
+        self._backend.check()
+        await asyncio.to_thread(self._backend.blobs.remove, ref)
+
+    async def vacuum(self) -> None:
+        """Give back the room of what was removed, and clear away what killed processes left."""
+        self._backend.check()
+        await asyncio.to_thread(self._backend.vacuum)
+
+    async def occupied(self) -> int:
+        """Bytes that the place takes up now, blobs included."""
+        self._backend.check()
+        return await asyncio.to_thread(self._backend.occupied)
 
     async def close(self) -> None:
         """Write what was submitted, end the watchers, release the place. Closing again does nothing."""

@@ -13,13 +13,14 @@ import msgspec
 
 from agentlightning.data.record import Record
 from agentlightning.errors import ConfigError, DataError, StoreError
-from agentlightning.store.base import Cursor, Where
+from agentlightning.store.base import Cursor, Removal, Where
 from agentlightning.store.bell import Bell
 from agentlightning.store.paged import Page, PagedStore
 from agentlightning.store.postgres_address import parse_address
 from agentlightning.store.postgres_blobs import PostgresBlobs
 from agentlightning.store.postgres_listener import Listener
 from agentlightning.store.postgres_query import COLUMNS, PostgresQuery, fields_of
+from agentlightning.store.postgres_removal import occupied_bytes, remove_rows, vacuum_tables
 from agentlightning.store.postgres_schema import prepare
 from agentlightning.store.postgres_server import LOCK_SECONDS, Server, is_lost
 from agentlightning.store.rows import Row, row_of, stored_of
@@ -112,11 +113,20 @@ class PostgresBackend:
         self._listener.start(bell)
 
     def verify(self) -> list[str]:
-        counts = f"SELECT last_position, (SELECT count(*) FROM {self._records}) FROM {self._store}"
+        counts = f"SELECT last_position - num_removed, (SELECT count(*) FROM {self._records}) FROM {self._store}"
         [(last, count)] = self._ask(counts, [])
         if last == count:
             return []
         return [f"{self.place}: {last} records were written, {count} are there. Were rows changed by hand?"]
+
+    def remove(self, removal: Removal) -> int:
+        return remove_rows(self._server, removal)
+
+    def vacuum(self) -> None:
+        vacuum_tables(self._server)
+
+    def occupied(self) -> int:
+        return occupied_bytes(self._server)
 
     def close(self) -> None:
         self._listener.close()

@@ -46,6 +46,12 @@ class PostgresBlobs:
         for sha256, size in self._ask(f"SELECT sha256, size FROM {self._blobs} ORDER BY sha256", []):
             yield BlobRef(sha256, size)
 
+    def remove(self, ref: BlobRef) -> None:
+        """Take a blob away, if it is there."""
+        gone = f"DELETE FROM {self._blobs} WHERE sha256 = %s RETURNING upload"
+        sql = f"WITH gone AS ({gone}) DELETE FROM {self._chunks} WHERE upload IN (SELECT upload FROM gone)"
+        self._server.attempt(lambda connection: connection.execute(sql.encode(), [ref.sha256]), "written")
+
     def _publish(self, connection: Connection, ref: BlobRef, upload: uuid.UUID) -> None:
         """Give the upload its name; somebody else's upload of the same content goes."""
         upsert = (

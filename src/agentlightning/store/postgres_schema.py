@@ -57,7 +57,9 @@ _FIRST = (
     "ALTER TABLE {schema}.blob_chunks ALTER COLUMN bytes SET STORAGE EXTERNAL",  # weights do not compress
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_REMOVAL = ("ALTER TABLE {schema}.store ADD COLUMN num_removed bigint NOT NULL DEFAULT 0",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _REMOVAL)
 """Statements that lead from format n to n + 1. Never change one that was released; append."""
 
 MIN_SERVER = 130000

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentlightning.errors import StoreError
-from agentlightning.store.base import Cursor, Where
+from agentlightning.store.base import Cursor, Removal, Where
 from agentlightning.store.bell import Bell
 from agentlightning.store.blobs import BlobFolder
 from agentlightning.store.group_commit import closed, forked
@@ -24,6 +24,7 @@ from agentlightning.store.paged import PAGE_BYTES, Page, PagedStore
 from agentlightning.store.rows import Row, row_of, stored_of
 from agentlightning.store.sqlite_file import Durability, connect, explained, open_file
 from agentlightning.store.sqlite_query import Query, parse_cursor
+from agentlightning.store.sqlite_removal import remove_rows, vacuum_file
 
 WATCH_SECONDS = 0.2
 """How often a watcher looks whether another process (or store object) has written. What this store object writes is
@@ -56,6 +57,7 @@ class SQLiteBackend:
         self.watch_seconds = WATCH_SECONDS
         self.blobs = BlobFolder(path.parent / "blobs")
         self._path = path
+        self._durability: Durability = durability
         self._is_temporary = is_temporary
         self._writing = open_file(path, durability)
         self._readers = Readers(path)
@@ -90,6 +92,17 @@ class SQLiteBackend:
         with self._readers.connection() as connection:
             lines = [line for (line,) in connection.execute("PRAGMA integrity_check")]
         return [] if lines == ["ok"] else [f"{self._path}: {line}" for line in lines]
+
+    def remove(self, removal: Removal) -> int:
+        return remove_rows(self._path, self._durability, removal)
+
+    def vacuum(self) -> None:
+        vacuum_file(self._path, self._durability)
+        self.blobs.clear_drafts()
+
+    def occupied(self) -> int:
+        files = [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm")]
+        return sum(file.stat().st_size for file in files if file.exists()) + self.blobs.occupied()
 
     def close(self) -> None:
         self._writing.close()

@@ -28,9 +28,8 @@ INDEXED_PATHS = ("split", "status", "task")
 
 COLUMNS = "position, kind, id, run, rollout, time, version, body"
 
-# No row is ever deleted or changed, and SQLite lets one writer in at a time, so positions are given out in commit
-# order: a reader that has seen position n never finds a smaller one later. AUTOINCREMENT keeps this true even if
-# somebody prunes rows by hand.
+# No row is ever changed, and SQLite lets one writer in at a time, so positions are given out in commit order: a reader
+# that has seen position n never finds a smaller one later. AUTOINCREMENT keeps this true when rows are removed.
 SCHEMA = (
     """CREATE TABLE records (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
