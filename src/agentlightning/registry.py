@@ -28,6 +28,11 @@ class Registry:
         """Every known name and the dotted path behind it, built-in ones first."""
         return {**{name: point.value for name, point in self._plugins().items()}, **self.builtin}
 
+    def origins(self) -> dict[str, str]:
+        """Every known name and whose it is: `agentlightning`, or the package that registered it, with its version."""
+        theirs = {name: f"{p.dist.name} {p.dist.version}" if p.dist else "" for name, p in self._plugins().items()}
+        return {**theirs, **dict.fromkeys(self.builtin, "agentlightning")}
+
     def load(self, name: str) -> Any:
         """The object behind a known name or a `module:attribute` path; an unknown name is a ConfigError with a hint."""
         if name in self.builtin:

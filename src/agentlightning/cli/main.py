@@ -7,27 +7,36 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from agentlightning import __version__
-from agentlightning.errors import AgentLightningError, ConfigError, DataError
+from agentlightning.errors import AgentLightningError, BudgetExhausted, ConfigError, DataError, MissingExtra
 
 _COMMANDS = {
     "train": ("agentlightning.cli.train:train", "Make an agent better, as a config file says."),
     "eval": ("agentlightning.cli.train:eval_", "Measure an agent on tasks; nothing is learned."),
+    "resume": ("agentlightning.cli.resume:resume", "Carry an interrupted run on, without paying twice."),
+    "compare": (
+        "agentlightning.cli.compare:compare",
+        "Train with several algorithms and compare them on held-out tasks.",
+    ),
     "inspect": ("agentlightning.cli.train:inspect", "Show what would be optimised in an agent."),
-    "init": ("agentlightning.cli.project:init", "Write a config file for an agent and its tasks."),
+    "init": ("agentlightning.cli.project:init", "Write a config file for an agent and its tasks, or a plugin."),
+    "rate": ("agentlightning.cli.rate:rate", "Go through a run's rollouts and say how good they are."),
     "diff": ("agentlightning.cli.policy:diff", "Show what a policy changes, or how two differ."),
     "ls": ("agentlightning.cli.show:ls", "List the runs of a store."),
     "show": ("agentlightning.cli.show:show", "Show a run, or one rollout step by step."),
     "stats": ("agentlightning.cli.stats:stats", "Success, reward, failures, cost and latency, from the store alone."),
     "export": ("agentlightning.cli.data:export", "Write trajectories: jsonl, parquet, sft, dpo, otlp."),
     "import": ("agentlightning.cli.data:import_", "Read trajectories: jsonl, parquet, chat logs, spans."),
-    "store": ("agentlightning.cli.store:store", "Copy, check and measure stores."),
+    "store": ("agentlightning.cli.store:store", "Copy, check, measure and prune stores."),
     "demo": ("agentlightning.cli.project:demo", "Optimise a small agent end to end, offline, without a key."),
-    "doctor": ("agentlightning.cli.project:doctor", "Check this machine and say what will work."),
-    "plugins": ("agentlightning.cli.project:plugins", "List algorithms, adapters, rewards and stores, and where from."),
+    "doctor": ("agentlightning.cli.doctor:doctor", "Check this machine and say what will work."),
+    "plugins": ("agentlightning.cli.plugins:plugins", "List what is there to be named in a config, and where from."),
+    "completion": ("agentlightning.cli.completion:completion", "Print what a shell needs to complete commands."),
 }
-USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
+RUN_ERROR, USAGE_ERROR, NO_BASELINE, INTERRUPTED = 1, 2, 3, 130
+"""What the command exits with when it does not exit with 0; docs/cli.md is the table."""
 
 
 class _Commands(click.Group):
@@ -42,6 +51,12 @@ class _Commands(click.Group):
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        known = [
+            CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return known or super().shell_complete(ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
@@ -54,21 +69,22 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run a command. What goes wrong on purpose is one message on stderr: exit 2 for bad input, 1 for a failed run."""
+    """Run a command. What goes wrong on purpose is one message on stderr, and an exit code that says its kind."""
     try:
         return cli.main(arguments, prog_name="agentlightning", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE_ERROR)
-    except (ConfigError, DataError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(USAGE_ERROR)
     except AgentLightningError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(RUN_ERROR)
+        sys.exit(_exit_code(error))
     except (KeyboardInterrupt, click.Abort):
-        click.echo(
-            "stopped. What was done until now is in the store; carry on with: agentlightning train … --resume last",
-            err=True,
-        )
+        said = "stopped. What was done until now is in the store; carry on with: agentlightning resume"
+        click.echo(said, err=True)
         sys.exit(INTERRUPTED)
+
+
+def _exit_code(error: AgentLightningError) -> int:
+    if isinstance(error, BudgetExhausted):  # only before the baseline: later, what was found is handed back
+        return NO_BASELINE
+    return USAGE_ERROR if isinstance(error, ConfigError | DataError | MissingExtra) else RUN_ERROR

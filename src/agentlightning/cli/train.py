@@ -3,62 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from agentlightning.trainer.config import load_config
-from agentlightning.trainer.inspection import Inspection
-from agentlightning.trainer.policy_folder import load_policy
-from agentlightning.trainer.resolve import load_agent
-from agentlightning.trainer.trainer import Trainer
+if TYPE_CHECKING:
+    from agentlightning.trainer.config import Config
+    from agentlightning.trainer.inspection import Inspection
+    from agentlightning.trainer.result import TrainingResult
+    from agentlightning.trainer.trainer import Trainer
 
-_CONFIG = click.option("--config", "-c", "path", required=True, help="YAML, TOML or JSON file.")
-_OVERRIDES: Callable[[Any], Any] = click.argument("overrides", nargs=-1)
+CONFIG: Callable[[Any], Any] = click.option("--config", "-c", "path", required=True, help="YAML, TOML or JSON file.")
+
+
+def _complete(context: click.Context, parameter: click.Parameter, typed: str) -> Any:
+    from agentlightning.cli.completion import complete_setting
+
+    return complete_setting(context, parameter, typed)
+
+
+OVERRIDES: Callable[[Any], Any] = click.argument("overrides", nargs=-1, shell_complete=_complete)
+JSON: Callable[[Any], Any] = click.option(
+    "--json", "is_json", is_flag=True, help="Progress and result as JSON lines on standard output."
+)
 
 
 @click.command()
-@_CONFIG
+@CONFIG
 @click.option("--resume", metavar="RUN", help="Carry an interrupted run on: its id, or 'last'.")
-@_OVERRIDES
-def train(path: str, overrides: tuple[str, ...], resume: str | None) -> None:
+@JSON
+@OVERRIDES
+def train(path: str, overrides: tuple[str, ...], resume: str | None, is_json: bool) -> None:
     """Make an agent better, as a config file says. OVERRIDES are key.path=value, such as trainer.max_epochs=5."""
-    trainer, tasks = _open(path, overrides)
-    result = trainer.train(tasks, resume=True if resume == "last" else resume or False)
-    click.echo(result.output_dir)
+    trainer, tasks = open_trainer(path, overrides, is_json=is_json)
+    finish(trainer.train(tasks, resume=True if resume == "last" else resume or False), is_json=is_json)
 
 
 @click.command("eval")
-@_CONFIG
+@CONFIG
 @click.option("--policy", metavar="PATH", help="A saved policy; the agent as it is when not given.")
-@_OVERRIDES
-def eval_(path: str, overrides: tuple[str, ...], policy: str | None) -> None:
-    """Measure an agent on the training tasks of a config file, as it is or under a saved policy. Nothing is learned."""
-    trainer, tasks = _open(path, overrides)
+@click.option("--all", "is_all", is_flag=True, help="Measure also on tasks that the policy was learned from.")
+@JSON
+@OVERRIDES
+def eval_(path: str, overrides: tuple[str, ...], policy: str | None, is_all: bool, is_json: bool) -> None:
+    """Measure an agent on the training tasks of a config file, as it is or under a saved policy. Nothing is learned.
+
+    Tasks that the policy was learned from or chosen by are left out where they are known: they would flatter it.
+    """
+    from agentlightning.cli.unseen import tell_unseen, unseen_tasks
+    from agentlightning.trainer.policy_folder import load_policy
+
+    trainer, tasks = open_trainer(path, overrides, is_json=is_json)
+    if policy and not is_all:
+        tasks = tell_unseen(unseen_tasks(trainer, tasks, policy))
     measured = trainer.evaluate(tasks, load_policy(policy) if policy else None)
-    click.echo(measured.summary())
+    if not is_json:
+        click.echo(measured.summary())
 
 
 @click.command()
-@_CONFIG
-@_OVERRIDES
+@CONFIG
+@OVERRIDES
 def inspect(path: str, overrides: tuple[str, ...]) -> None:
     """Run an agent once on each task and show what would be optimised: agents, prompt sites, tools, capture."""
-    trainer, tasks = _open(path, overrides)
+    trainer, tasks = open_trainer(path, overrides)
     _print(trainer.inspect(tasks))
 
 
-def _open(path: str, overrides: tuple[str, ...]) -> tuple[Trainer, Any]:
+def open_trainer(path: str, overrides: tuple[str, ...], *, is_json: bool = False) -> tuple[Trainer, Any]:
     """The trainer of a config file, and the tasks its agent's file holds when the config names none."""
-    config = load_config(path, overrides)
+    from agentlightning.trainer.config import load_config
+
+    return trainer_of(load_config(path, overrides), is_json=is_json)
+
+
+def trainer_of(config: Config, *, is_json: bool = False, **settings: Any) -> tuple[Trainer, Any]:
+    """The same for a configuration."""
+    from agentlightning.trainer.resolve import load_agent
+    from agentlightning.trainer.trainer import Trainer
+
     loaded = load_agent(config)
-    settings: dict[str, Any] = {} if config.reward or loaded.reward is None else {"reward": loaded.reward}
-    return Trainer(loaded.agent, config=config, **settings), loaded.tasks if config.tasks is None else None
+    if not config.reward and loaded.reward is not None:
+        settings["reward"] = loaded.reward
+    progress = "jsonl" if is_json else None
+    trainer = Trainer(loaded.agent, config=config, progress=progress, **settings)
+    return trainer, loaded.tasks if config.tasks is None else None
+
+
+def finish(result: TrainingResult, *, is_json: bool) -> None:
+    """Say where the result lies. Exits with 3 for a run whose budget ended before the original was measured."""
+    from agentlightning.cli.main import NO_BASELINE
+
+    if not is_json:
+        click.echo(result.output_dir)
+    if any("the budget ended the run during the baseline" in note for note in result.notes):
+        raise SystemExit(NO_BASELINE)
 
 
 def _print(seen: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False)
     table = Table("agent", "model", "calls", title="Agents")
     for agent, models in seen.agents.items():

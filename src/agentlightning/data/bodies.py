@@ -5,7 +5,7 @@ Bodies only ever gain fields. Readers leave aside what they do not know, and wri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from agentlightning.data.call import Message, Reply
 from agentlightning.data.record import RecordKind
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Task
-from agentlightning.data.trajectory import Reward, Step, Trajectory
+from agentlightning.data.trajectory import Step, Trajectory
 
 
 class RunBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,6 +27,8 @@ class RunBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str = ""
     """training or evaluation; said when it begins."""
     config: dict[str, Any] = {}
+    folder: str = ""
+    """Where the configuration's relative paths start; said when it begins."""
     error: str | None = None
     result: dict[str, Any] | None = None
     """A finished training's TrainingResult."""
@@ -80,6 +82,31 @@ class CheckpointBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     cursor: str | None = None
 
 
+class FeedbackBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person said: of one rollout (a rating, which also reads as a Reward), or of two (a choice)."""
+
+    kind: Literal["rating", "choice"] = "rating"
+    rollout: str = ""
+    """The one that was rated."""
+    value: float | None = None
+    """A rating, brought to 0–1: 1 to 5 evenly, thumbs as 0 or 1."""
+    scale: Any = None
+    """What the rater saw: [1, 5] or thumbs."""
+    better: str = ""
+    """A choice: the rollout that was preferred, …"""
+    worse: str = ""
+    """… and the one it was preferred to."""
+    rater: str = ""
+    comment: str = ""
+    at: float = 0.0
+    """Seconds since the epoch."""
+    name: str = "reward"
+    """These as in a Reward."""
+    source: str = "human"
+    reason: str | None = None
+    is_metric: bool = False
+
+
 BODIES: dict[RecordKind, Any] = {
     "run": RunBody,
     "stage": dict[str, Any],
@@ -92,7 +119,7 @@ BODIES: dict[RecordKind, Any] = {
     "completion": CompletionBody,
     "metric": dict[str, Any],
     "log": LogBody,
-    "feedback": Reward,
+    "feedback": FeedbackBody,
     "control": dict[str, Any],
     "checkpoint": CheckpointBody,
 }

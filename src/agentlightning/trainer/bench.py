@@ -94,7 +94,9 @@ class Bench:
 
     async def announce(self, kind: str, plan: list[str]) -> None:
         """Put the run on record and its plan on screen, with what to be warned about."""
-        await self.record_run("running", kind=kind, config=self.config.to_dict())
+        await self.record_run(
+            "running", kind=kind, config=self.config.to_dict(), folder=str(self.config.base_dir.resolve())
+        )
         self.callbacks.tell("on_run_start", self.run_id, plan)
         for text in warnings_before(self.agent):
             self.note(text)

@@ -130,3 +130,13 @@ def _got(detail: ErrorDetails, path: KeyPath) -> str:
         return "something else"
     hint = " (a full-width colon stands in it; write ':' and a space)" if "\uff1a" in str(given) else ""
     return f"{given!r:.60}{hint}"
+
+
+def keys(tree: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every key of the tree that is no section itself, dotted."""
+    for name, field in tree.model_fields.items():
+        model = _model_of(field.annotation)
+        if model is None or str(field.annotation).startswith(("list", "dict")):
+            yield f"{path}{name}"
+        else:
+            yield from keys(model, f"{path}{name}.")
