@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from types import ModuleType
+from types import CellType, ModuleType
 from typing import Any
 
 from agentlightning.adapters import module_tools, watching
@@ -39,9 +39,11 @@ class FunctionAdapter(Adapter):
         return _name(self.agent)
 
     def members(self) -> list[str]:
-        """Functions of its module that are wrapped as agents of their own; called inside, they speak as themselves."""
-        values = getattr(underlying(self.agent), "__globals__", {}).values()
-        marks = [inspect.getattr_static(value, "__agentlightning_agent__", None) for value in list(values)]
+        """Functions it can see that are wrapped as agents of their own; called inside, they speak as themselves."""
+        function = underlying(self.agent)
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if cell != CellType()]
+        values = [*getattr(function, "__globals__", {}).values(), *cells]
+        marks = [inspect.getattr_static(value, "__agentlightning_agent__", None) for value in values]
         return [name for name in marks if isinstance(name, str)]
 
     def tools(self) -> Mapping[str, str]:

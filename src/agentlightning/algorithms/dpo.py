@@ -29,12 +29,15 @@ class DPOConfig(FittingConfig):
     """Settings of `dpo`."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
+    """At its highest; it falls linearly."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to the reference."""
     rollouts_per_task: int = Field(default=4, ge=2)
+    """How often each training task is run for answers to compare."""
     min_margin: float = Field(default=0.1, ge=0)
     """Least difference in reward between the two of a pair."""
     max_pairs_per_task: int = Field(default=2, ge=1)
+    """So that tasks with many different rollouts do not crowd out the others."""
     temperature: float | None = Field(default=1.0, ge=0)
     """Of the runs that are compared, so that they differ. None: the agent's own."""
     use_live: bool = True

@@ -31,11 +31,13 @@ class FittingConfig(AlgorithmConfig):
     epochs: int = Field(default=3, ge=1)
     """Most passes over the samples."""
     learning_rate: float = Field(default=2e-4, gt=0)
+    """At its highest; it falls linearly. Right for adapters; lower it (1e-5) when all weights are trained."""
     batch_size: int = Field(default=16, ge=1)
     """Samples in one optimiser step."""
     warmup_share: float = Field(default=0.05, ge=0, le=1)
     """Of all optimiser steps."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
     held_back: float = Field(default=0.1, ge=0, lt=1)
     """Share of the samples that are not learned from, for the validation loss."""
     patience: int = Field(default=1, ge=1)

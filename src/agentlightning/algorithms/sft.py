@@ -38,7 +38,7 @@ class SFTConfig(FittingConfig):
     min_reward: float = SUCCESS_REWARD
     """A rollout with less is not learned from."""
     rollouts_per_task: int = Field(default=4, ge=1)
-    """How often each training task is run to choose from. 0 in effect for tasks that live rollouts cover already."""
+    """How often each training task is run to choose from."""
     best_of: int = Field(default=1, ge=1)
     """Most rollouts of one task that are learned from, so that easy tasks do not crowd out hard ones."""
     temperature: float | None = Field(default=1.0, ge=0)

@@ -7,6 +7,7 @@ A policy is immutable and named by its content, so "which prompt was this rollou
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any, Literal
 
@@ -116,6 +117,11 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         rest = {key: value for key, value in self.weights.items() if key != agent}
         return msgspec.structs.replace(self, weights=rest | ({agent: version} if version else {}))
 
+    def taking(self, other: Policy, agents: Collection[str]) -> Policy:
+        """This policy, with everything that `other` says of some agents in the place of what this one says of them."""
+        mine, theirs = _said_of(self, agents, is_inside=False), _said_of(other, agents, is_inside=True)
+        return Policy(**{key: mine[key] | theirs[key] for key in mine}, sites=_sites_of_both(self, other))
+
     def apply(self, call: Call) -> Applied:
         """The call as this policy wants it sent. Sites that do not match leave their text untouched and are named.
 
@@ -149,6 +155,19 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def _sites_of(self, agent: str, kind: str) -> list[PromptSite]:
         known = [site for site in self.sites if site.kind == kind and site.agent == agent]
         return sorted(known, key=lambda site: -templates.constant_length(site.template)) if len(known) > 1 else known
+
+
+def _said_of(policy: Policy, agents: Collection[str], *, is_inside: bool) -> dict[str, dict[str, Any]]:
+    """What a policy says, field by field, of the agents named (or of all others)."""
+    owner = {site.id: site.agent for site in policy.sites}
+    prompts = {key: text for key, text in policy.prompts.items() if (owner[key] in agents) is is_inside}
+    fields = {"demos": policy.demos, "models": policy.models, "sampling": policy.sampling, "weights": policy.weights}
+    said = {name: {a: v for a, v in held.items() if (a in agents) is is_inside} for name, held in fields.items()}
+    return {"prompts": prompts, **said}
+
+
+def _sites_of_both(one: Policy, other: Policy) -> list[PromptSite]:
+    return list({site.id: site for site in (*one.sites, *other.sites)}.values())
 
 
 def instruction_index(messages: list[Message], kind: SiteKind) -> int | None:

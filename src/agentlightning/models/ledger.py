@@ -38,15 +38,23 @@ class Ledger:
     """Adds up calls. `start` is what an interrupted run had already spent; `overrides` as in `prices.price`."""
 
     def __init__(
-        self, *, overrides: Mapping[str, tuple[float, float, float]] | None = None, start: Cost | None = None
+        self,
+        *,
+        overrides: Mapping[str, tuple[float, float, float]] | None = None,
+        start: Cost | None = None,
+        parent: Ledger | None = None,
     ) -> None:
-        self._overrides = dict(overrides or {})
+        """`parent` counts what this one counts, too, and lends its prices."""
+        self._overrides = dict(overrides or (parent._overrides if parent else {}))
+        self._parent = parent
         self._cost = start or Cost()
         self._lock = threading.Lock()
 
     def add(self, role: Role, model: str, usage: Usage | None) -> float | None:
         """Count an answered call, and return its price in USD (None when it is not known)."""
         usd = price(model, usage, self._overrides) if usage is not None else None
+        if self._parent is not None:
+            self._parent.add(role, model, usage)
         with self._lock:
             before = self._counted(role)
             self._cost = msgspec.structs.replace(
@@ -60,6 +68,8 @@ class Ledger:
 
     def add_failed(self, role: Role) -> None:
         """Count a call that was sent and brought no answer: it uses up a call, and no provider bills it."""
+        if self._parent is not None:
+            self._parent.add_failed(role)
         with self._lock:
             self._cost = self._counted(role)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -29,11 +32,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """What was spent and what is left. `reserved_calls` are kept back for the held-out test until it begins."""
+    """What was spent and what is left. `reserved_calls` are kept back for the held-out test until it begins.
 
-    def __init__(self, limits: Limits, ledger: Ledger) -> None:
+    A budget with a `parent` is a part of it, such as a stage's: what it spends, the parent spends, by both their caps.
+    """
+
+    def __init__(self, limits: Limits, ledger: Ledger, parent: Budget | None = None) -> None:
         self.limits = limits
         self.ledger = ledger
+        self.parent = parent
         self.reserved_calls = 0
         self.started_at = time.monotonic()
         self.stop_reason: str | None = None
@@ -48,15 +55,25 @@ class Budget:
             if reason := self._exceeded(role):
                 self.stop_reason = self.stop_reason or reason
                 raise BudgetExhausted(reason)
+            if self.parent is not None:
+                self.parent.admit(role)
             self._admitted[role] += 1
+
+    def part(self, limits: Limits) -> Budget:
+        """A budget of its own within this one."""
+        return Budget(limits, Ledger(parent=self.ledger), self)
 
     def replayed(self, role: Role, num_calls: int) -> None:
         """Count calls that an interrupted part of this run had made."""
+        if self.parent is not None:
+            self.parent.replayed(role, num_calls)
         with self._lock:
             self._admitted[role] += num_calls
 
     def check(self) -> None:
         """Raise BudgetExhausted when nothing more may be started."""
+        if self.parent is not None:
+            self.parent.check()
         with self._lock:
             if reason := self.stop_reason or self._exceeded("task"):
                 self.stop_reason = self.stop_reason or reason
@@ -74,13 +91,17 @@ class Budget:
 
     def rollout_ended(self, num_calls: int) -> None:
         """Learn what a rollout costs."""
+        if self.parent is not None:
+            self.parent.rollout_ended(num_calls)
         with self._lock:
             self.num_rollouts += 1
             self.num_rollout_calls += num_calls
 
     @property
     def calls_per_rollout(self) -> float:
-        return max(1.0, self.num_rollout_calls / self.num_rollouts) if self.num_rollouts else 1.0
+        if not self.num_rollouts:
+            return self.parent.calls_per_rollout if self.parent is not None else 1.0
+        return max(1.0, self.num_rollout_calls / self.num_rollouts)
 
     @property
     def calls_left(self) -> float:
@@ -91,7 +112,8 @@ class Budget:
             for limit, used in ((self.limits.calls, spent), (self.limits.task_calls, self._admitted["task"]))
             if limit is not None
         ]
-        return max(0.0, min(caps) - self.reserved_calls) if caps else float("inf")
+        own = max(0.0, min(caps) - self.reserved_calls) if caps else float("inf")
+        return min(own, self.parent.calls_left) if self.parent is not None else own
 
     def describe(self) -> str:
         """The caps in words."""
@@ -121,6 +143,25 @@ class Budget:
                 )
                 return f"the budget of {name} is spent: {used:g} of {limit:g}{reserve}"
         return None
+
+
+_SPENDING: ContextVar[Budget | None] = ContextVar("agentlightning_budget", default=None)
+
+
+@contextmanager
+def spending(budget: Budget) -> Generator[None]:
+    """What this block (and every task it starts) spends, it spends from `budget`."""
+    token = _SPENDING.set(budget)
+    try:
+        yield
+    finally:
+        _SPENDING.reset(token)
+
+
+def spent_from(whole: Budget) -> Budget:
+    """The part of `whole` that the current stage spends from; `whole` itself outside any stage."""
+    part = _SPENDING.get()
+    return part if part is not None and part.parent is whole else whole
 
 
 def _less(limit: int | None, reserved: int) -> int | None:

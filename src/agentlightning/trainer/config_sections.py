@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
@@ -123,6 +124,27 @@ RewardSetting = Annotated[
 ]
 
 
+class Caps(Section):
+    """Hard caps; what has them ends, keeping its best, when one is reached."""
+
+    usd: PositiveFloat | None = None
+    """Money in US dollars, by the price table and `prices`."""
+    calls: PositiveInt | None = None
+    """Model calls, the agent's and ours together."""
+    task_calls: PositiveInt | None = None
+    """Model calls of the agent."""
+    optimizer_calls: PositiveInt | None = None
+    """Model calls of the optimiser and the judge."""
+    tokens: PositiveInt | None = None
+    """In and out, of all calls."""
+    minutes: PositiveFloat | None = None
+    """Of wall-clock time."""
+
+    def caps(self) -> dict[str, float]:
+        """The caps that were set, by the names `budget.Limits` has for them."""
+        return self.model_dump(include=set(Caps.model_fields), exclude_none=True)
+
+
 class Stage(Section):
     """One algorithm in the sequence of a run."""
 
@@ -136,6 +158,11 @@ class Stage(Section):
     """Which of the target agents this stage optimises. All of them when not given."""
     reward_function: RewardSetting = None
     """What this stage maximises, written like `reward`. May also stand in `params`."""
+    budget: Caps | None = None
+    """Caps of this stage alone, beside those of the run. It ends with its best when one is reached."""
+    group: str | None = None
+    """Stages that follow one another with the same group run at the same time, each for `agents` of its own. Written
+    shorter as `{parallel: [stage, stage]}`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -363,27 +390,11 @@ class Price(Section):
     """Input tokens the provider had read before. The price of input when not given."""
 
 
-class BudgetSection(Section):
+class BudgetSection(Caps):
     """Hard caps; the run ends, keeping its best, when one is reached."""
 
-    usd: PositiveFloat | None = None
-    """Money in US dollars, by the price table and `prices`."""
-    calls: PositiveInt | None = None
-    """Model calls, the agent's and ours together."""
-    task_calls: PositiveInt | None = None
-    """Model calls of the agent."""
-    optimizer_calls: PositiveInt | None = None
-    """Model calls of the optimiser and the judge."""
-    tokens: PositiveInt | None = None
-    """In and out, of all calls."""
-    minutes: PositiveFloat | None = None
-    """Of wall-clock time."""
     prices: dict[str, Price] = {}
     """Model name → price, for models that the built-in table does not know or knows wrongly."""
-
-    def caps(self) -> dict[str, float]:
-        """The caps that were set, by the names `budget.Limits` has for them."""
-        return self.model_dump(exclude={"prices"}, exclude_none=True)
 
     def price_overrides(self) -> dict[str, tuple[float, float, float]]:
         """Model name → (input, cached, output), as `models.Ledger` takes them."""
@@ -396,7 +407,18 @@ def stages_long_form(value: Any) -> Any:
     entries = [value] if isinstance(value, str | dict) else value
     if not isinstance(entries, list | tuple):
         return entries
-    return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    stages: list[Any] = []
+    for number, entry in enumerate(cast(Sequence[Any], entries), start=1):
+        group = cast(Any, entry)["parallel"] if isinstance(entry, dict) and entry.keys() == {"parallel"} else None
+        if isinstance(group, list):
+            stages += [_named(stage) | {"group": f"parallel-{number}"} for stage in cast(list[Any], group)]
+        else:
+            stages.append(_named(entry))
+    return stages
+
+
+def _named(entry: Any) -> Any:
+    return {"name": entry} if isinstance(entry, str) else entry
 
 
 def tasks_long_form(value: Any) -> Any:

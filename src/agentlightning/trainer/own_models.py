@@ -18,7 +18,7 @@ from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.models.client import ModelClient
 from agentlightning.models.endpoint import Endpoint
 from agentlightning.store.base import Store
-from agentlightning.trainer.budget import Budget
+from agentlightning.trainer.budget import Budget, spent_from
 
 OwnRole = Literal["optimizer", "judge"]
 _SAME_ADDRESS = ("chat", "responses")
@@ -75,20 +75,21 @@ class OwnModels:
         max_tokens: int | None = None,
     ) -> Reply:
         """The answer on record under `key`, else a new one. Raises ModelError, BudgetExhausted."""
+        budget = spent_from(self._budget)
         if key in self._answers:
             return self._answers[key]
         if (recorded := self._recorded.pop(key, None)) is not None:
-            self._budget.replayed(role, 1)
-            self._budget.ledger.add(role, recorded.model, recorded.usage)
+            budget.replayed(role, 1)
+            budget.ledger.add(role, recorded.model, recorded.usage)
             self._answers[key] = recorded
             return recorded
         client = self._client(role)
         try:
             reply = await client.complete(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
         except ModelError:
-            self._budget.ledger.add_failed(role)
+            budget.ledger.add_failed(role)
             raise
-        self._budget.ledger.add(role, reply.model or client.endpoint.model, reply.usage)
+        budget.ledger.add(role, reply.model or client.endpoint.model, reply.usage)
         self._answers[key] = reply
         body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
         await self._store.append([make_record("completion", key, body, run=self._run_id)])
@@ -107,6 +108,6 @@ class OwnModels:
                     f"serve as one. Set models.{role}, for example models={{'{role}': 'gpt-4o-mini'}}."
                 )
             self._clients[role] = ModelClient(
-                endpoint, max_in_flight=self._max_in_flight, on_attempt=lambda _: self._budget.admit(role)
+                endpoint, max_in_flight=self._max_in_flight, on_attempt=lambda _: spent_from(self._budget).admit(role)
             )
         return self._clients[role]

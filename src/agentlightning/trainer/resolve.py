@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from agentlightning.registry import Registry
 from agentlightning.rewards import ALIASES, REWARDS
 from agentlightning.rewards.combine import Part, WeightedSum, equal_shares
 from agentlightning.rewards.params import with_params
+from agentlightning.trainer.budget import Limits, limits_from
 from agentlightning.trainer.config import Config, Stage
 from agentlightning.trainer.config_sections import RewardPart
 
@@ -33,12 +35,41 @@ class PlannedStage(msgspec.Struct, frozen=True):
     algorithm: BaseAlgorithm[Any]
     agents: list[str] | None = None
     reward: Any = None
+    limits: Limits = Limits()
+    """Caps of this stage alone."""
+    group: str = ""
+    """Stages of one group run side by side; "" runs alone."""
+
+
+def groups_of(stages: Sequence[PlannedStage]) -> list[list[PlannedStage]]:
+    """The stages in their order, those that run side by side together."""
+    return [list(found) for _, found in groupby(stages, key=lambda stage: stage.group or stage.name)]
 
 
 def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
     """The stages of a run: `given` (what the Trainer or the agent was told) or the config's, else APO."""
     entries: Sequence[Any] = config.algorithm or _as_list(given) or ["apo"]
-    return [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
+    stages = [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
+    for group in groups_of(stages):
+        _check_group(group)
+    return stages
+
+
+def _check_group(stages: Sequence[PlannedStage]) -> None:
+    """Stages that run side by side must each have agents of their own, or they would undo one another."""
+    owners: dict[str, str] = {}
+    for stage in stages if len(stages) > 1 else []:
+        if not stage.agents:
+            raise ConfigError(f"stage {stage.name} runs in parallel with others: say for which agents, agents: […]")
+        if type(stage.algorithm).predict is not BaseAlgorithm.predict:
+            raise ConfigError(f"stage {stage.name} has a predict of its own, so it cannot run in parallel with others.")
+        for agent in stage.agents:
+            if agent in owners:
+                raise ConfigError(
+                    f"stages {owners[agent]} and {stage.name} run in parallel and both optimise agent {agent!r}. "
+                    "Give it to one of them, or run them one after the other."
+                )
+            owners[agent] = stage.name
 
 
 def resolve_reward(given: str | Sequence[RewardPart], base_dir: Path) -> Any:
@@ -96,7 +127,14 @@ def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
         raise ConfigError(f"algorithm {stage.name!r} is not a subclass of agentlightning.BaseAlgorithm.")
     label = kind.name or kind.__name__
     reward = resolve_reward(stage.reward_function, config.base_dir) if stage.reward_function else None
-    return PlannedStage(f"{index}-{label}", kind(**_placed(stage.params, kind, config)), stage.agents, reward)
+    return PlannedStage(
+        f"{index}-{label}",
+        kind(**_placed(stage.params, kind, config)),
+        stage.agents,
+        reward,
+        limits_from(stage.budget.caps() if stage.budget else {}),
+        stage.group or "",
+    )
 
 
 def _placed(params: dict[str, Any], kind: type[BaseAlgorithm[Any]], config: Config) -> dict[str, Any]:

@@ -27,10 +27,11 @@ from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, Data
 from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
 from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer.bench import ORIGINAL, Bench
+from agentlightning.trainer.budget import spending, spent_from
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.plan import describe_plan
-from agentlightning.trainer.resolve import PlannedStage
+from agentlightning.trainer.resolve import PlannedStage, groups_of
 from agentlightning.trainer.result import HistoryEntry, TrainingResult
 from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
 from agentlightning.trainer.runner import RolloutPlan
@@ -203,17 +204,43 @@ class Run(Bench):
     async def _learn(self, report: SiteReport) -> dict[str, Policy]:
         """Every stage in turn, each from what the last one found; the winners by policy id."""
         policy, winners = ORIGINAL, dict[str, Policy]()
-        for stage in self.stages:
-            self.callbacks.tell("on_stage_start", stage.name, f"{stage.algorithm.name or stage.name} is learning")
-            found = await self._stage(stage, _knowing(policy, report), report.sites)
-            if found.id != policy.id:
-                policy = winners[found.id] = found
+        for stages in groups_of(self.stages):
+            start = _knowing(policy, report)
+            found = await asyncio.gather(*(self._limited(stage, start, report.sites) for stage in stages))
+            together = found[0] if len(stages) == 1 else await self._joined(stages, start, found)
+            if together.id != policy.id:
+                policy = winners[together.id] = together
         return winners
+
+    async def _limited(self, stage: PlannedStage, start: Policy, sites: list[PromptSite]) -> Policy:
+        """A stage within its own caps. What it cannot learn from does not cost what earlier stages found."""
+        self.callbacks.tell("on_stage_start", stage.name, f"{stage.algorithm.name or stage.name} is learning")
+        with spending(self.budget.part(stage.limits)):
+            try:
+                return await self._stage(stage, start, sites)
+            except DataError as error:
+                if len(self.stages) == 1:
+                    raise
+                self.note(f"stage {stage.name} learned nothing: {error}")
+                return start
+
+    async def _joined(self, stages: Sequence[PlannedStage], start: Policy, found: Sequence[Policy]) -> Policy:
+        """What stages that ran side by side found for their agents, together; measured together before it is kept."""
+        joined = start
+        for stage, policy in zip(stages, found, strict=True):
+            joined = joined.taking(policy, stage.agents or [])
+        names = ", ".join(stage.name for stage in stages)
+        self.callbacks.tell("on_stage_start", stages[0].group, f"measuring {names} together")
+        session = self._session(f"{stages[0].group}-together", start, [], None)
+        for policy in {policy.id: policy for policy in (start, *found)}.values():
+            await session.evaluate(policy)
+        return await self._gate(session, session.best(), joined)
 
     async def _stage(self, stage: PlannedStage, start: Policy, sites: list[PromptSite]) -> Policy:
         session = self._session(stage.name, start, sites, stage.agents)
         try:
-            self.runner.predict = _custom_predict(stage.algorithm)
+            if not stage.group:
+                self.runner.predict = _custom_predict(stage.algorithm)
             found = await _train(stage.algorithm, session)
             self._check_policy(found, stage)
             if self.weights is not None:
@@ -262,7 +289,7 @@ class Run(Bench):
             seed=self.config.trainer.seed,
             rollouts=self.rollouts,
             models=self.models,
-            budget=self.budget,
+            budget=spent_from(self.budget),
             store=self.store,
             callbacks=self.callbacks,
             engine=self.weights.engine if self.weights is not None else None,

@@ -16,6 +16,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from agentlightning.interception.scope import Predict, Scope
 from agentlightning.interception.tools import ToolModes
 from agentlightning.store.base import Store
 from agentlightning.store.trajectories import rollout_record
-from agentlightning.trainer.budget import Budget
+from agentlightning.trainer.budget import Budget, spent_from
 from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
 from agentlightning.trainer.weights import Weights
 from agentlightning.trainer.writes import Writes
@@ -91,6 +92,7 @@ class Runner:
         self._slots = asyncio.Semaphore(min(max_in_flight, agent.adapter.max_concurrency or max_in_flight))
         self._threads = AgentThreads()
         self._steps: dict[str, dict[int, Step]] = {}
+        self._budgets: dict[str, Budget] = {}
         self._usd: dict[str, float] = {}
 
     @property
@@ -104,7 +106,7 @@ class Runner:
             attempt = 0
             while True:
                 attempt += 1
-                self._budget.check()
+                spent_from(self._budget).check()
                 self._writes.check()
                 trajectory = await self._attempt(plan, attempt)
                 if attempt > self.retries or not _deserves_retry(trajectory):
@@ -114,18 +116,18 @@ class Runner:
 
     def charge(self, trajectory: Trajectory) -> None:
         """Count a rollout that was paid for before an interruption."""
-        steps = trajectory.model_steps
-        self._budget.replayed("task", len(steps))
+        steps, budget = trajectory.model_steps, spent_from(self._budget)
+        budget.replayed("task", len(steps))
         for step in steps:
-            self._count(step)
+            self._count(step, budget)
         self._usd.pop(trajectory.id, None)
-        self._budget.rollout_ended(len(steps))
+        budget.rollout_ended(len(steps))
 
     def close(self) -> None:
         self._threads.close()
 
     async def _attempt(self, plan: RolloutPlan, attempt: int) -> Trajectory:
-        loop = asyncio.get_running_loop()
+        loop, budget = asyncio.get_running_loop(), spent_from(self._budget)
 
         def ended(recorder: Recorder, entry: Entry) -> None:
             if not loop.is_closed():
@@ -133,12 +135,13 @@ class Runner:
 
         recorder = Recorder(new_id("r"), on_end=ended)
         self._steps[recorder.rollout_id] = {}
+        self._budgets[recorder.rollout_id] = budget
         scope = Scope(
             self.agent.agent_id,
             policy=plan.policy,
             predict=None if plan.policy.is_original else self.predict,
             recorder=recorder,
-            admit=self._admit,
+            admit=partial(_admit, budget),
             tools=self._tools,
             responder=self._weights,
         )
@@ -160,7 +163,7 @@ class Runner:
         if self._weights is not None:
             self._weights.forget(recorder.rollout_id)
         steps = self._all_steps(recorder)
-        self._budget.rollout_ended(sum(step.kind == "model" for step in steps))
+        budget.rollout_ended(sum(step.kind == "model" for step in steps))
         trajectory = Trajectory(
             id=recorder.rollout_id,
             agent_id=self.agent.agent_id,
@@ -189,12 +192,6 @@ class Runner:
             raise BudgetExhausted(error or "stopped")
         return trajectory
 
-    def _admit(self) -> None:
-        try:
-            self._budget.admit("task")
-        except BudgetExhausted as spent:
-            raise RolloutStopped(str(spent)) from spent
-
     def _keep_step(self, recorder: Recorder, entry: Entry) -> None:
         """On our loop: parse, count, store. What ends after its rollout did was kept, as partial, with the rollout."""
         kept = self._steps.get(recorder.rollout_id)
@@ -202,19 +199,17 @@ class Runner:
             return
         step = kept[entry.index] = clean_step(recorder.step(entry))
         if step.kind == "model":
-            self._count(step)
+            self._count(step, self._budgets[recorder.rollout_id])
             self._note_endpoint(recorder, step)
         self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
             self._on_step(step)
 
-    def _count(self, step: Step) -> None:
+    def _count(self, step: Step, budget: Budget) -> None:
         if step.reply is None:
-            self._budget.ledger.add_failed("task")
+            budget.ledger.add_failed("task")
             return
-        usd = self._budget.ledger.add(
-            "task", step.reply.model or (step.call.model if step.call else ""), step.reply.usage
-        )
+        usd = budget.ledger.add("task", step.reply.model or (step.call.model if step.call else ""), step.reply.usage)
         if usd is not None:
             self._usd[step.rollout_id] = self._usd.get(step.rollout_id, 0.0) + usd
 
@@ -229,7 +224,7 @@ class Runner:
         kept = self._steps[recorder.rollout_id]
         for entry in list(recorder.entries):  # those never answered, or whose stream was not read to the end
             self._keep_step(recorder, entry)
-        del self._steps[recorder.rollout_id]
+        del self._steps[recorder.rollout_id], self._budgets[recorder.rollout_id]
         return [kept[index] for index in sorted(kept)]
 
 
@@ -245,6 +240,13 @@ def model_failure(trajectory: Trajectory) -> Step | None:
     if last is None or last.error is None or last.status in _AGENTS_FAULT:
         return None
     return last
+
+
+def _admit(budget: Budget) -> None:
+    try:
+        budget.admit("task")
+    except BudgetExhausted as spent:
+        raise RolloutStopped(str(spent)) from spent
 
 
 def _deserves_retry(trajectory: Trajectory) -> bool:
