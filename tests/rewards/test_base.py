@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -149,7 +150,9 @@ NEEDS = {
 @pytest.mark.parametrize("name", REWARDS.builtin)
 def test_every_built_in_reward_loads_and_judges(name: str) -> None:
     async def complete(messages: Any) -> Reply:
-        return Reply({"role": "assistant", "content": '{"score": 1, "reason": "good"}'})
+        is_first = "<first>\n7" in messages[1]["content"]
+        said = {"score": 1, "reason": "good", "better": "first" if is_first else "second"}
+        return Reply({"role": "assistant", "content": json.dumps(said)})
 
     async def feedback(rollout_id: str) -> list[dict[str, Any]]:
         return [{"kind": "rating", "rollout": rollout_id, "value": 1.0, "comment": "good"}]
@@ -161,6 +164,7 @@ def test_every_built_in_reward_loads_and_judges(name: str) -> None:
         "json_schema": {"type": "integer"},
         "schema": "CREATE TABLE t (a)",
         "tool_calls": ["look"],
+        "reference": "8",
     }
     task, trajectory = rollout(expected, output, steps=steps, seconds=0.5, usd=0.5, usage=Usage(5, 1))
     task.metadata.update(metadata)

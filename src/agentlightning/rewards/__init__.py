@@ -31,6 +31,7 @@ REWARDS = Registry(
         "user_confirmation_rate": "agentlightning.rewards.satisfaction:UserConfirmationRate",
         "human_feedback": "agentlightning.rewards.satisfaction:HumanFeedback",
         "judge": "agentlightning.rewards.judge:JudgeReward",
+        "pairwise_judge": "agentlightning.rewards.pairwise:PairwiseReward",
     },
 )
 
