@@ -58,7 +58,7 @@ ADAPTER_GROUND = {"base", "function", "module_tools", "runnables", "watching", "
 adapters stand on), and LangChain's runnables (which LangGraph's graphs are, too). Beyond it an adapter imports only its
 own hooks; only the door, `wrap`, knows them all."""
 
-USER_PROGRAMS = {f"{PACKAGE}.demo.agent"}
+USER_PROGRAMS = {f"{PACKAGE}.demo.agent", f"{PACKAGE}.demo.sql.agent"}
 """Written as a user would, so with their SDK at the top; imported only when the demo runs."""
 
 WEIGHTS = {"torch", "transformers", "peft", "accelerate", "deepspeed", "horovod", "vllm", "bitsandbytes"}

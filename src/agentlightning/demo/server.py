@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import click
@@ -22,12 +22,17 @@ from starlette.routing import Route
 
 from agentlightning.demo import wire
 from agentlightning.demo.model.reply import answer
+from agentlightning.demo.model.request import Answer, Request
 from agentlightning.errors import ConfigError, ModelError
 
 START_SECONDS = 10
 
 
-def make_app(latency_seconds: float = 0.0) -> Starlette:
+Speaker = Callable[[Request], Answer]
+"""A simulated model: a request's answer, always the same one."""
+
+
+def make_app(latency_seconds: float = 0.0, speaker: Speaker = answer) -> Starlette:
     """The endpoint as an ASGI application; every answer waits `latency_seconds` first."""
 
     async def completions(http: HttpRequest) -> Response:
@@ -35,7 +40,7 @@ def make_app(latency_seconds: float = 0.0) -> Starlette:
         if latency_seconds:
             await asyncio.sleep(latency_seconds)
         request = wire.to_request(body)
-        given = answer(request)
+        given = speaker(request)
         if not body.get("stream"):
             return _json(wire.completion(body, request, given))
         return StreamingResponse(_events(wire.chunks(body, request, given)), media_type="text/event-stream")
@@ -62,10 +67,10 @@ class SimulatedServer:
     `port` 0 takes a free one; `base_url` is what OPENAI_BASE_URL wants. Leaving the block closes every connection.
     """
 
-    def __init__(self, port: int = 0, latency_seconds: float = 0.0) -> None:
+    def __init__(self, port: int = 0, latency_seconds: float = 0.0, speaker: Speaker = answer) -> None:
         self._port = port
         self._config = uvicorn.Config(
-            make_app(latency_seconds),
+            make_app(latency_seconds, speaker),
             lifespan="off",
             ws="none",
             log_level="warning",
