@@ -14,9 +14,6 @@ from agentlightning.errors import RolloutStopped
 from agentlightning.interception.scope import Scope
 from agentlightning.registry import Registry
 
-REWARD_URL = "AGENTLIGHTNING_REWARD_URL"
-TOKEN = "AGENTLIGHTNING_TOKEN"
-
 _HANDOVERS = Registry("handover", {"loopback": "agentlightning.gateway.handover:LoopbackHandover"})
 _lock = threading.Lock()
 _own: list[Handover] = []

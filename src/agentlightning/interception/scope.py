@@ -7,6 +7,7 @@ rollout left behind, so that their late calls are stopped instead of being paid 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.resource import Policy
 from agentlightning.data.trajectory import Reward
 from agentlightning.errors import RolloutStopped
+from agentlightning.interception.reporting import REWARD_URL, report_reward
 
 if TYPE_CHECKING:
     from agentlightning.interception.handover import Handover
@@ -175,9 +177,12 @@ def emit_reward(value: float, reason: str | None = None, *, name: str = "reward"
     """Say, from inside an agent, how well this run went. Outside a rollout nothing happens.
 
     The last non-metric value of a name wins. What is no finite number leaves the rollout without a reward and stands in
-    its error; it is not raised here, where it would look like a failure of the agent.
+    its error; it is not raised here, where it would look like a failure of the agent. A program that an agent of a
+    rollout started tells that rollout; AgentError when it cannot be reached.
     """
     scope = _SCOPE.get()
+    if scope is None and (url := os.environ.get(REWARD_URL)):
+        report_reward(url, value, reason, name=name, metric=metric)
     if scope is None or scope.is_closed:
         return
     try:

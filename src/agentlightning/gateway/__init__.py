@@ -1,0 +1,1 @@
+"""Our own model endpoint in every dialect, for agents in other processes and languages."""
