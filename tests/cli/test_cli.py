@@ -92,7 +92,9 @@ def test_init_inspect_eval_and_diff_lead_from_an_agent_to_its_change(project: Pa
     assert "original: mean reward 0.00 on 20 tasks" in before.stdout
     assert agl(project, "train", "-c", "al_config.yaml", WORLD_URL=url).returncode == 0
     after = agl(project, "eval", "-c", "al_config.yaml", "--policy", "optimized_results", WORLD_URL=url)
-    assert "mean reward 1.00 on 20 tasks" in after.stdout
+    assert "mean reward 1.00 on 8 tasks" in after.stdout and "12 tasks the policy was learned from" in after.stderr
+    everything = agl(project, "eval", "-c", "al_config.yaml", "--policy", "optimized_results", "--all", WORLD_URL=url)
+    assert "mean reward 1.00 on 20 tasks" in everything.stdout
 
     assert f"+{PROMPT} Always shout." in agl(project, "diff", "optimized_results").stdout
     assert "no difference" in agl(project, "diff", "optimized_results", "optimized_results").stdout

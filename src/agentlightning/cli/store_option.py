@@ -6,15 +6,14 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from agentlightning.errors import ConfigError
-from agentlightning.store.base import Store
-from agentlightning.store.open import open_store
-from agentlightning.store.sqlite import file_of
+
+if TYPE_CHECKING:
+    from agentlightning.store.base import Store
 
 T = TypeVar("T")
 
@@ -39,6 +38,8 @@ RUN = click.option("--run", help="Only this run.")
 def with_store(address: str, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     """Open the store, do the work on a loop of its own, close the store."""
 
+    from agentlightning.store.open import open_store
+
     async def run() -> T:
         store = open_store(address)
         try:
@@ -51,6 +52,8 @@ def with_store(address: str, work: Callable[[Store], Coroutine[Any, Any, T]]) ->
 
 def expect_store(address: str) -> None:
     """ConfigError when there is no store: opening a folder makes one, so a mistyped name would be an empty one."""
+    from agentlightning.store.sqlite import file_of
+
     is_file = address.startswith("sqlite:") or not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address)
     folder = address.removeprefix("segments:///").partition("?")[0] if address.startswith("segments:///") else None
     is_missing = not (Path(folder).expanduser() / "store.json").exists() if folder is not None else False
@@ -73,6 +76,8 @@ def parse_where(conditions: Sequence[str], run: str | None = None) -> dict[str, 
 
 
 def _value(text: str) -> Any:
+    import msgspec
+
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

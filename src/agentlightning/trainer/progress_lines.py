@@ -194,8 +194,8 @@ class JsonLinesProgress(Callback):
         values = {name: getattr(result, name) for name in names}
         self._write(End, cost=msgspec.to_builtins(result.cost), **values)
 
-    def _write(self, kind: type[Event], **fields: Any) -> None:
-        line = msgspec.json.encode(kind(run=self._run, at=time.time(), **fields)).decode()
+    def _write(self, event: type[Event], /, **fields: Any) -> None:
+        line = msgspec.json.encode(event(run=self._run, at=time.time(), **fields)).decode()
         file = self._file or sys.stdout  # asked each time: tests and notebooks put another in its place
         file.write(f"{line}\n")
         file.flush()
