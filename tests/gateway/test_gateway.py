@@ -151,7 +151,7 @@ def test_an_agent_asked_for_by_name_is_the_providers_model_there() -> None:
     assert [seen.json["model"] for seen in server.requests] == ["gpt-4o-mini", "gpt-4o"]
 
 
-@pytest.mark.parametrize("path", [*PATHS.values(), "/v1/models", "/v1/embeddings", "/elsewhere"])
+@pytest.mark.parametrize("path", [*PATHS.values(), "/v1/models", "/v1/files", "/elsewhere"])
 def test_nobody_comes_in_without_the_token(path: str) -> None:
     with FakeOpenAI() as server, from_provider(server) as gateway:
         for headers in (
