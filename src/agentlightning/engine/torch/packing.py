@@ -1,0 +1,103 @@
+"""Rows of one forward pass: sorted by length, so that little is padded, and no more tokens than a pass may have.
+
+Rows are padded on the right and need no attention mask: a causal model never looks there from a token that counts. With
+an attention that knows borders between packed rows (FlashAttention), rows lie end to end in one, and nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What the model is shown, and which of its tokens are predicted (places in `ids`, ascending, none of them 0)."""
+
+    ids: list[int]
+    targets: list[int]
+
+    @property
+    def inputs(self) -> list[int]:
+        """Nothing after the last predicted token matters, nor that token itself."""
+        return self.ids[: self.targets[-1]] if self.targets else self.ids
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of a forward pass. Flat ones have an entry for each predicted token, row after row."""
+
+    input_ids: Tensor
+    """(rows, longest), or (1, all) when packed."""
+    position_ids: Tensor | None
+    """Only of packed rows."""
+    where: tuple[Tensor, Tensor]
+    """Flat: row and column of the state from which each target is predicted."""
+    ends: tuple[Tensor, Tensor]
+    """Of each row: where its last token's state is."""
+    targets: Tensor
+    """Flat: the predicted ids."""
+    rows: Tensor
+    """Flat: which row."""
+
+
+def passes(groups: Sequence[Sequence[int]], *, max_tokens: int, is_packed: bool = False) -> list[list[int]]:
+    """Indices of groups (rows that must stay together, as lengths), cut into passes; the longest first.
+
+    A group longer than `max_tokens` gets a pass of its own.
+    """
+    order = sorted(range(len(groups)), key=lambda index: -max(groups[index]))
+    cut: list[list[int]] = []
+    size = longest = 0
+    for index in order:
+        lengths = groups[index]
+        longest = longest or max(lengths)
+        added = sum(lengths) if is_packed else longest * len(lengths)
+        if not cut or size + added > max_tokens:
+            cut.append([])
+            size, longest = 0, max(lengths)
+            added = sum(lengths) if is_packed else longest * len(lengths)
+        cut[-1].append(index)
+        size += added
+    return cut
+
+
+def batch(rows: Sequence[Row], *, device: Any, is_packed: bool = False, has_ends: bool = False) -> Batch:
+    """`has_ends`: rows are shown to their last token, which `ends` points to."""
+    import torch
+
+    shown = [row.ids if has_ends else row.inputs for row in rows]
+    offsets = _starts(shown) if is_packed else [0] * len(rows)
+    lines = [0] * len(rows) if is_packed else list(range(len(rows)))
+    if is_packed:
+        table = [[token for ids in shown for token in ids]]
+    else:
+        longest = max(len(ids) for ids in shown)
+        table = [ids + [0] * (longest - len(ids)) for ids in shown]
+
+    def flat(values: list[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Batch(
+        input_ids=flat(table),
+        position_ids=flat([[i for ids in shown for i in range(len(ids))]]) if is_packed else None,
+        where=(
+            flat([line for line, row in zip(lines, rows, strict=True) for _ in row.targets]),
+            flat([start + t - 1 for start, row in zip(offsets, rows, strict=True) for t in row.targets]),
+        ),
+        ends=(flat(lines), flat([start + len(ids) - 1 for start, ids in zip(offsets, shown, strict=True)])),
+        targets=flat([row.ids[t] for row in rows for t in row.targets]),
+        rows=flat([index for index, row in enumerate(rows) for _ in row.targets]),
+    )
+
+
+def _starts(shown: Sequence[list[int]]) -> list[int]:
+    starts = [0]
+    for ids in shown[:-1]:
+        starts.append(starts[-1] + len(ids))
+    return starts
