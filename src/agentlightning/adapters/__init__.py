@@ -14,7 +14,11 @@ ADAPTERS = Registry(
         "anthropic_sdk": "agentlightning.adapters.anthropic_sdk:AnthropicSDKAdapter",
         "azure_openai": "agentlightning.adapters.azure_openai:AzureOpenAIAdapter",
         "openai_sdk": "agentlightning.adapters.openai_sdk:OpenAISDKAdapter",
+        "process": "agentlightning.adapters.process:ProcessAdapter",
         "function": "agentlightning.adapters.function:FunctionAdapter",
     },
 )
 """In the order of detection: the first that recognises an object gets it."""
+
+COLLECTORS = Registry("collector", {"store": "agentlightning.trainer.live:collector"})
+"""What keeps the calls of a wrapped agent in real use; it knows stores, which adapters do not."""

@@ -103,7 +103,7 @@ class GatewayApp:
         try:
             given = msgspec.json.decode(await request.body(), type=_Emitted)
             with entered(passage.scope):
-                emit_reward(given.value, given.reason, name=given.name, metric=given.metric)
+                emit_reward(cast(float, given.value), given.reason, name=given.name, metric=given.metric)
         except msgspec.MsgspecError as error:
             return _refused("", DataError(f"this is no reward: {error}"), 400)
         return _json({"ok": True})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
-from agentlightning.gateway.passages import OpenPassage
-from agentlightning.gateway.server import Gateway
 from agentlightning.interception.scope import Scope
+
+if TYPE_CHECKING:
+    from agentlightning.gateway.passages import OpenPassage
+    from agentlightning.gateway.server import Gateway
 
 
 class LoopbackHandover:
@@ -17,6 +20,8 @@ class LoopbackHandover:
         self._lock = threading.Lock()
 
     def open(self, scope: Scope) -> OpenPassage:
+        from agentlightning.gateway.server import Gateway  # a web server, which most runs do without
+
         with self._lock:
             if self._gateway is None:
                 self._gateway = Gateway().start()

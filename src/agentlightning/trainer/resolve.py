@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from agentlightning.adapters.process import Program
 from agentlightning.adapters.wrap import WrappedAgent, framework_objects, looks_like_factory, wrap_agent
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
@@ -101,10 +102,13 @@ class LoadedAgent(msgspec.Struct, frozen=True):
 
 
 def load_agent(config: Config) -> LoadedAgent:
-    """The agent of `agent.path`: `file.py`, `file.py:object` or `package.module:object`."""
+    """The agent of `agent.path`: `file.py`, `file.py:object`, `package.module:object`, or a program's command."""
     path = config.agent.path
     if not path:
         raise ConfigError("no agent: set agent.path to the file your agent is in, such as ./my_agent.py")
+    if config.agent.type == "process":
+        program = Program.of(path, config.base_dir)
+        return LoadedAgent(wrap_agent(program, "process", tools=config.agent.tool_specs()))
     module, name = _module_of(path, config.base_dir)
     found = _named(module, name, path) if name else _obvious(module, path, config.agent.type)
     if not isinstance(found, WrappedAgent):

@@ -29,6 +29,7 @@ from agentlightning.data.resource import Policy
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import RolloutStatus, Step, Trajectory
 from agentlightning.errors import BudgetExhausted, RolloutStopped
+from agentlightning.gateway.handover import LoopbackHandover
 from agentlightning.interception.endpoint import SeenEndpoint, seen_endpoint
 from agentlightning.interception.recorder import Entry, Recorder, plain
 from agentlightning.interception.scope import Predict, Scope
@@ -91,6 +92,7 @@ class Runner:
         self._on_step = on_step
         self._slots = asyncio.Semaphore(min(max_in_flight, agent.adapter.max_concurrency or max_in_flight))
         self._threads = AgentThreads()
+        self._handover = LoopbackHandover()
         self._steps: dict[str, dict[int, Step]] = {}
         self._budgets: dict[str, Budget] = {}
         self._usd: dict[str, float] = {}
@@ -125,6 +127,7 @@ class Runner:
 
     def close(self) -> None:
         self._threads.close()
+        self._handover.close()
 
     async def _attempt(self, plan: RolloutPlan, attempt: int) -> Trajectory:
         loop, budget = asyncio.get_running_loop(), spent_from(self._budget)
@@ -144,6 +147,9 @@ class Runner:
             admit=partial(_admit, budget),
             tools=self._tools,
             responder=self._weights,
+            handover=self._handover,
+            attempt=attempt,
+            mode="train" if plan.split == "train" else "val",
         )
         started_at, t0 = time.time(), time.perf_counter()
         output, error, status = None, None, "succeeded"
