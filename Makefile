@@ -7,6 +7,7 @@
 #   make check           lint, types and tests
 #   make test-frameworks the tests that need one certain version of an SDK, each version in its own environment
 #   make test-stores     the stores' tests, none skipped: needs PostgreSQL's server binaries, and npm (for Azurite)
+#   make test-trackers   the tests of experiment trackers, none skipped, in an environment of their own
 #   make docs            run the code in README and docs
 #   make schema          write the configuration's JSON Schema and the tables of docs/configuration.md again
 #   make clean           remove builds, caches and the side environments (.venv stays)
@@ -116,6 +117,15 @@ $(FRAMEWORK_SETS:%=test-%): test-%: $(SIDE)/%/.installed
 	AGENTLIGHTNING_EXPECT_FRAMEWORKS=$(EXPECT_$*) $(SIDE)/$*/bin/python -m pytest \
 	  -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning \
 	  tests/frameworks tests/contract/adapters $(ARGS)
+
+$(SIDE)/trackers/.installed: pyproject.toml Makefile
+	$(call make_venv,$(SIDE)/trackers)
+	$(call install,$(SIDE)/trackers,-e '.[tensorboard,mlflow,wandb,trackio]' $(TEST_TOOLS) requests aiohttp)
+	@touch $@
+
+test-trackers: $(SIDE)/trackers/.installed
+	AGENTLIGHTNING_EXPECT_TRACKERS=tensorboard,mlflow,wandb,trackio $(SIDE)/trackers/bin/python -m pytest \
+	  tests/trainer/test_trackers.py $(ARGS)
 
 docs: $(VENV)/.installed
 	@if [ -f docs/check.py ]; then $(VENV)/bin/python docs/check.py $(ARGS); else echo "docs/check.py is not there: no code to run"; fi

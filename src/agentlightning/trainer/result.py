@@ -16,8 +16,9 @@ from agentlightning.algorithms.base import Decision
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split
 from agentlightning.errors import DataError
-from agentlightning.trainer import wording
+from agentlightning.trainer import result_views, wording
 from agentlightning.trainer.evaluation import MIN_TEST_TASKS, Verdict
+from agentlightning.trainer.result_views import Table
 
 _MAX_SUMMARY_LINES = 15
 
@@ -183,6 +184,14 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         tokens = f"{cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
         return f"{calls}, {tokens}, {wording.dollars(cost.usd)}, {wording.duration(cost.seconds)}"
 
+    def to_pandas(self, table: Table = "tasks") -> Any:
+        """A DataFrame: `tasks` as measured under the original and the new version, or the `history` of decisions."""
+        return result_views.to_pandas(self, table)
+
+    def plot(self, axes: Any = None) -> Any:
+        """The learning curve with the original's band, on matplotlib's `axes` (new ones when not given)."""
+        return result_views.plot(self, axes)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able builtins; fields at their default are left out."""
         return msgspec.to_builtins(self)
@@ -205,8 +214,11 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         changes = html.escape(self.diff())
         details = f"<details><summary>What changed</summary><pre>{changes}</pre></details>" if changes else ""
         facts = [self.evidence, f"Cost: {self.cost_line()}.", *self.notes]
+        if outcomes := result_views.outcomes(self):
+            facts.insert(1, f"Task by task: {outcomes}.")
+        colour = result_views.verdict_colour(self)
         return (
-            '<div style="max-width:46rem;padding:.6rem 1rem;border:1px solid #8886;border-radius:8px">'
+            f'<div style="max-width:46rem;padding:.6rem 1rem;border:1px solid #8886;border-left:4px solid {colour}">'
             f"<strong>{html.escape(self.headline)}</strong>"
             + "".join(f'<p style="margin:.4rem 0">{html.escape(fact)}</p>' for fact in facts)
             + f"{details}</div>"

@@ -6,6 +6,7 @@ tracker's own speed never holds up a run; everything decided is written when it 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 from agentlightning.algorithms.base import Decision, Evaluation
 from agentlightning.data.resource import Policy
 from agentlightning.data.trajectory import Trajectory
-from agentlightning.errors import ConfigError, near_miss
+from agentlightning.errors import ConfigError, MissingExtra, near_miss
 from agentlightning.trainer.callbacks import Callback
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.config_sections import TrackerSection
@@ -136,6 +137,16 @@ class _Tally:
         if self.rewards:
             numbers["rollouts/mean_reward_of_stage"] = sum(self.rewards) / len(self.rewards)
         return numbers | ({"rollouts/usd": self.usd} if self.usd else {})
+
+
+def needed(module: str, tracker: str) -> Any:
+    """A tracker's own package; MissingExtra, with the pip line, where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"tracker {tracker!r} needs the {tracker} package:  pip install 'agentlightning[{tracker}]'"
+        ) from error
 
 
 def resolve_trackers(entries: Any, config: Config) -> list[Callback]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from agentlightning.errors import MissingExtra
-from agentlightning.trainer.trackers.base import Tracker
+from agentlightning.trainer.trackers.base import Tracker, needed
 
 _MAX_VALUE_CHARACTERS = 500
 """Longer parameters are refused by MLflow."""
@@ -21,7 +20,8 @@ class MLflow(Tracker):
         super().__init__()
         self.experiment = experiment
         self.tracking_uri = tracking_uri
-        self._mlflow = _load()
+        self._mlflow = needed("mlflow", self.name)
+        self._entities = needed("mlflow.entities", self.name)
         self._client: Any = None
         self._run = ""
 
@@ -31,14 +31,14 @@ class MLflow(Tracker):
         found = self._client.get_experiment_by_name(self.experiment)
         experiment = found.experiment_id if found else self._client.create_experiment(self.experiment)
         self._run = self._client.create_run(experiment, run_name=run_id).info.run_id
-        param = self._mlflow.entities.Param
+        param = self._entities.Param
         params = [param(key, str(value)[:_MAX_VALUE_CHARACTERS]) for key, value in self.settings.items()]
         for start in range(0, len(params), 100):
             self._client.log_batch(self._run, params=params[start : start + 100])
 
     def write(self, numbers: dict[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        metric = self._mlflow.entities.Metric
+        metric = self._entities.Metric
         self._client.log_batch(self._run, metrics=[metric(name, value, now, step) for name, value in numbers.items()])
 
     def close(self, outcome: str, summary: dict[str, float], note: str) -> None:
@@ -46,14 +46,3 @@ class MLflow(Tracker):
         self._client.set_tag(self._run, "agentlightning.outcome", outcome)
         self._client.set_tag(self._run, "mlflow.note.content", note)
         self._client.set_terminated(self._run, "FAILED" if outcome == "failed" else "FINISHED")
-
-
-def _load() -> Any:
-    try:
-        import mlflow
-        import mlflow.entities
-    except ImportError as error:
-        raise MissingExtra(
-            "tracker 'mlflow' needs the mlflow package:  pip install 'agentlightning[mlflow]'"
-        ) from error
-    return mlflow

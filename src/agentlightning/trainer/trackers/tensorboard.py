@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from agentlightning.errors import MissingExtra
-from agentlightning.trainer.trackers.base import Tracker
+from agentlightning.trainer.trackers.base import Tracker, needed
 
 
 class TensorBoard(Tracker):
@@ -17,7 +16,9 @@ class TensorBoard(Tracker):
     def __init__(self, folder: str = "./tensorboard") -> None:
         super().__init__()
         self.folder = folder
-        self._event, self._summary, self._writer_type = _load()
+        self._event = needed("tensorboard.compat.proto.event_pb2", self.name).Event
+        self._summary = needed("tensorboard.compat.proto.summary_pb2", self.name).Summary
+        self._writer_type = needed("tensorboard.summary.writer.event_file_writer", self.name).EventFileWriter
         self._writer: Any = None
 
     def open(self, run_id: str) -> None:
@@ -45,15 +46,3 @@ class TensorBoard(Tracker):
         event = self._event(wall_time=time.time(), step=step, summary=self._summary(value=values))
         self._writer.add_event(event)
         self._writer.flush()
-
-
-def _load() -> tuple[Any, Any, Any]:
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError as error:
-        raise MissingExtra(
-            "tracker 'tensorboard' needs the tensorboard package:  pip install 'agentlightning[tensorboard]'"
-        ) from error
-    return Event, Summary, EventFileWriter

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from agentlightning.errors import MissingExtra
-from agentlightning.trainer.trackers.base import Tracker
+from agentlightning.trainer.trackers.base import Tracker, needed
 
 
 class Trackio(Tracker):
@@ -17,7 +16,7 @@ class Trackio(Tracker):
         super().__init__()
         self.project = project
         self.space = space
-        self._trackio = _load()
+        self._trackio = needed("trackio", self.name)
         self._run: Any = None
 
     def open(self, run_id: str) -> None:
@@ -31,13 +30,3 @@ class Trackio(Tracker):
     def close(self, outcome: str, summary: dict[str, float], note: str) -> None:
         self._run.log({**summary, "outcome": outcome, "note": note})
         self._run.finish()
-
-
-def _load() -> Any:
-    try:
-        import trackio
-    except ImportError as error:
-        raise MissingExtra(
-            "tracker 'trackio' needs the trackio package:  pip install 'agentlightning[trackio]'"
-        ) from error
-    return trackio

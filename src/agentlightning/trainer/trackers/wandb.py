@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from agentlightning.errors import MissingExtra
-from agentlightning.trainer.trackers.base import Tracker
+from agentlightning.trainer.trackers.base import Tracker, needed
 
 
 class WandB(Tracker):
@@ -25,7 +24,7 @@ class WandB(Tracker):
         self.entity = entity
         self.mode: Any = mode
         self.folder = folder
-        self._wandb = _load()
+        self._wandb = needed("wandb", self.name)
         self._run: Any = None
 
     def open(self, run_id: str) -> None:
@@ -46,11 +45,3 @@ class WandB(Tracker):
     def close(self, outcome: str, summary: dict[str, float], note: str) -> None:
         self._run.summary.update({**summary, "outcome": outcome, "note": note})
         self._run.finish(exit_code=1 if outcome == "failed" else 0)
-
-
-def _load() -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise MissingExtra("tracker 'wandb' needs the wandb package:  pip install 'agentlightning[wandb]'") from error
-    return wandb
