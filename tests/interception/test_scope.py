@@ -19,6 +19,7 @@ from tests.interception.rollout import QUESTION, STREAMED, rollout
 from tests.servers import FakeOpenAI
 
 from agentlightning.errors import RolloutStopped
+from agentlightning.interception.dialects import DIALECTS
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, current_agent, current_scope, emit_reward, entered, speaking
 
@@ -358,6 +359,20 @@ def test_a_reward_that_is_no_number_is_the_rollouts_error_and_does_not_disturb_t
     with entered(scope):
         emit_reward(value)
     assert scope.rewards == [] and "no finite number" in (scope.reward_error or "")
+
+
+def test_a_reward_of_a_step_names_the_speaking_agents_last_call() -> None:
+    scope = Scope("team", recorder=Recorder())
+    assert scope.recorder is not None
+    with entered(scope):
+        emit_reward(1, step=True)
+        for agent in ("coder", "reviewer"):
+            scope.recorder.open_call(agent=agent, dialect=DIALECTS[0], url="http://h", headers={}, body=b"{}")
+        with speaking("coder"):
+            emit_reward(2, step=True)
+        emit_reward(3, step=True)
+        emit_reward(4)
+    assert [reward.step for reward in scope.rewards] == [-1, 0, 1, None]
 
 
 def test_a_late_reward_is_not_counted() -> None:

@@ -61,6 +61,8 @@ class Reward(msgspec.Struct, frozen=True, omit_defaults=True):
     source: Literal["function", "emitted", "expected", "judge", "human"] = "function"
     is_metric: bool = False
     """Only recorded, never maximised."""
+    step: int | None = None
+    """The one answer it is about, where it was emitted for a step; None: about the whole run."""
 
 
 class ErrorTag(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +119,7 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def reason(self) -> str | None:
         """Why the reward is what it is, when its source said so."""
-        return next((r.reason for r in self.rewards if r.reason and not r.is_metric), None)
+        return next((r.reason for r in self.rewards if r.reason and not r.is_metric and r.step is None), None)
 
     @property
     def model_steps(self) -> list[Step]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.resource import Policy
 from agentlightning.data.trajectory import Reward
-from agentlightning.errors import RolloutStopped
+from agentlightning.errors import AgentError, RolloutStopped
 from agentlightning.interception.reporting import REWARD_URL, report_reward
 
 if TYPE_CHECKING:
@@ -173,15 +173,20 @@ def run_in(scope: Scope | None, agent: str | None, function: Callable[..., Any],
         return function(*args, **kwargs)
 
 
-def emit_reward(value: float, reason: str | None = None, *, name: str = "reward", metric: bool = False) -> None:
+def emit_reward(
+    value: float, reason: str | None = None, *, name: str = "reward", metric: bool = False, step: bool = False
+) -> None:
     """Say, from inside an agent, how well this run went. Outside a rollout nothing happens.
 
-    The last non-metric value of a name wins. What is no finite number leaves the rollout without a reward and stands in
-    its error; it is not raised here, where it would look like a failure of the agent. A program that an agent of a
-    rollout started tells that rollout; AgentError when it cannot be reached.
+    The last non-metric value of a name wins. `step`: this is about the speaking agent's last answer only; such rewards
+    never judge the run, and are added up where learning gives credit to single answers. What is no finite number leaves
+    the rollout without a reward and stands in its error; it is not raised here, where it would look like a failure of
+    the agent. A program that an agent of a rollout started tells that rollout; AgentError when it cannot be reached.
     """
     scope = _SCOPE.get()
     if scope is None and (url := os.environ.get(REWARD_URL)):
+        if step:
+            raise AgentError("emit_reward(…, step=True) works in the agent's own process, not in one that it started.")
         report_reward(url, value, reason, name=name, metric=metric)
     if scope is None or scope.is_closed:
         return
@@ -192,4 +197,14 @@ def emit_reward(value: float, reason: str | None = None, *, name: str = "reward"
     if not math.isfinite(number):
         scope.reward_error = f"emit_reward was given {value!r:.80}, which is no finite number"
     else:
-        scope.rewards.append(Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric))
+        about = _last_answer(scope) if step else None
+        scope.rewards.append(
+            Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric, step=about)
+        )
+
+
+def _last_answer(scope: Scope) -> int:
+    """The index of the speaking agent's last model call, else of anybody's; -1 before the first."""
+    calls = scope.recorder.exchanges() if scope.recorder else []
+    own = [call for call in calls if call.agent == current_agent()]
+    return (own or calls)[-1].index if calls else -1

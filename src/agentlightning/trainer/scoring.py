@@ -74,8 +74,8 @@ def question_key(role: str, *asked: Any) -> str:
 
 
 def emitted(trajectory: Trajectory) -> Reward | None:
-    """The last reward the agent emitted in this run."""
-    given = [reward for reward in trajectory.rewards if reward.source == "emitted" and not reward.is_metric]
+    """The last reward the agent emitted for this run as a whole."""
+    given = [r for r in trajectory.rewards if r.source == "emitted" and not r.is_metric and r.step is None]
     return given[-1] if given else None
 
 
