@@ -71,7 +71,7 @@ def answer(question: str, database: str) -> str:
         connection.executescript(database)
         for _ in range(MAX_TURNS):
             response = openai.chat.completions.create(
-                model=os.environ.get("DEMO_MODEL", "gpt-4o-mini"), messages=messages, tools=TOOLS
+                model=os.environ.get("DEMO_MODEL", "gpt-4o-mini"), messages=messages, tools=TOOLS, temperature=0
             )
             message = response.choices[0].message
             if not message.tool_calls:
