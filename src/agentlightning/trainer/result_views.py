@@ -57,7 +57,8 @@ def plot(result: TrainingResult, axes: Any = None) -> Any:
     end = max(1, len(_measured(result)))
     _ends(result, axes, end, where)
     axes.set(xlabel="candidates, in order", ylabel="mean reward", title=result.headline, xlim=(0.4, end + 1.8))
-    axes.legend(loc="best", fontsize="small")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize="small")
     return axes
 
 
