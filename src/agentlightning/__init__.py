@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentlightning.adapters.wrap import WrappedAgent, agent, wrap_agent
+    from agentlightning.adapters.wrap import WrappedAgent, agent, last_rollout_id, wrap_agent
     from agentlightning.algorithms.base import BaseAlgorithm, Session
     from agentlightning.data.call import Call, Reply
     from agentlightning.data.resource import Demo, Policy, PromptSite
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentlightning.rewards.base import reward
     from agentlightning.store.open import open_store
     from agentlightning.trainer.callbacks import Callback
+    from agentlightning.trainer.live import feedback
     from agentlightning.trainer.result import TrainingResult
     from agentlightning.trainer.tasks import load_tasks
     from agentlightning.trainer.trainer import Trainer, load_optimized_agent
@@ -44,6 +45,8 @@ _HOMES = {
     "WrappedAgent": "adapters.wrap",
     "agent": "adapters.wrap",
     "emit_reward": "interception.scope",
+    "feedback": "trainer.live",
+    "last_rollout_id": "adapters.wrap",
     "load_optimized_agent": "trainer.trainer",
     "load_tasks": "trainer.tasks",
     "open_store": "store.open",
@@ -70,6 +73,8 @@ __all__ = [
     "WrappedAgent",
     "agent",
     "emit_reward",
+    "feedback",
+    "last_rollout_id",
     "load_optimized_agent",
     "load_tasks",
     "open_store",

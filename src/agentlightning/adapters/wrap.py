@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, overload
 
-from agentlightning.adapters import ADAPTERS, watching
+from agentlightning.adapters import ADAPTERS, COLLECTORS, watching
 from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, made_by
 from agentlightning.adapters.module_tools import writing_tools
+from agentlightning.adapters.within import within
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError
 from agentlightning.interception.scope import Predict, Responder, Scope, current_scope, current_speaker, entered
 from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
 
-_Inside = Callable[[], AbstractContextManager[None]]
+_LAST_ROLLOUT: ContextVar[str | None] = ContextVar("agentlightning_last_rollout", default=None)
 _MAKES = re.compile(
     r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
 )
@@ -47,6 +48,8 @@ class WrappedAgent:
         self.policy: Policy | None = None
         self._predict: Predict | None = None
         self._responder: Responder | None = None
+        self.collector: Any = None
+        """Keeps calls made outside a Trainer as rollouts of split `live`; see `trainer.live`."""
         self.__agentlightning_agent__ = agent_id
         update_wrapper(self, adapter.agent, updated=())
 
@@ -97,6 +100,7 @@ class WrappedAgent:
             reward=self.reward,
             tools=self.tool_modes,
         )
+        other.collector = self.collector
         return other.use(policy, predict, responder)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,6 +118,8 @@ class WrappedAgent:
         """Steered by the policy; inside another agent's run, steered and recorded by that one, under its own name."""
         if (outer := current_scope()) is not None:
             scope, speaker = outer, self._speaker_inside()
+        elif self.collector is not None:
+            return self._collected(function, *args, **kwargs)
         elif self.policy is None or (self.policy.is_original and self._responder is None):
             return function(*args, **kwargs)
         else:
@@ -122,6 +128,19 @@ class WrappedAgent:
         with entered(scope, speaker):
             result = function(*args, **kwargs)
         return within(result, scope, speaker)
+
+    def _collected(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run it and keep what happens; the result, and whatever is raised, are the agent's own."""
+        steering = {"predict": self._predict, "responder": self._responder} if self.policy is not None else {}
+        rollout = self.collector.begin(self.agent_id, _input_of(args, kwargs), self.policy or Policy(), **steering)
+        _LAST_ROLLOUT.set(rollout.id)
+        try:
+            with entered(rollout.scope, None):
+                result = function(*args, **kwargs)
+        except BaseException as error:
+            rollout.end(error=error)
+            raise
+        return within(result, rollout.scope, on_end=rollout.end)
 
     def _speaker_inside(self) -> str | None:
         """A function that is an agent of its own speaks as itself; a framework's members have their own names."""
@@ -132,51 +151,16 @@ class WrappedAgent:
         return self if instance is None else partial(self, instance)
 
 
-def within(result: Any, scope: Scope, speaker: str | None = None) -> Any:
-    """A coroutine or generator that runs inside `scope` whenever it runs; any other value as it is."""
-    inside = partial(entered, scope, speaker)
-    if inspect.iscoroutine(result):
-        return _await_within(result, inside)
-    if inspect.isgenerator(result):
-        return _generate_within(result, inside)
-    if inspect.isasyncgen(result):
-        return _generate_async_within(result, inside)
-    return result
+def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the agent was asked: its only argument, else all of them by name."""
+    if len(args) + len(kwargs) == 1:
+        return args[0] if args else next(iter(kwargs.values()))
+    return {**{f"argument {i}": value for i, value in enumerate(args, start=1)}, **kwargs}
 
 
-async def _await_within(coroutine: Any, inside: _Inside) -> Any:
-    with inside():
-        return await coroutine
-
-
-def _generate_within(generator: Generator[Any, Any, Any], inside: _Inside) -> Generator[Any, Any, Any]:
-    """The scope is entered for each step only: between them the consumer's own calls are not ours."""
-    sent: Any = None
-    try:
-        while True:
-            with inside():
-                try:
-                    item = generator.send(sent)
-                except StopIteration as stop:
-                    return stop.value
-            sent = yield item
-    finally:
-        with inside():
-            generator.close()
-
-
-async def _generate_async_within(generator: Any, inside: _Inside) -> AsyncIterator[Any]:
-    try:
-        while True:
-            with inside():
-                try:
-                    item = await generator.__anext__()
-                except StopAsyncIteration:
-                    return
-            yield item
-    finally:
-        with inside():
-            await generator.aclose()
+def last_rollout_id() -> str | None:
+    """The id of the last live rollout begun in this task or thread: what feedback is given on."""
+    return _LAST_ROLLOUT.get()
 
 
 def wrap_agent(
@@ -187,14 +171,16 @@ def wrap_agent(
     name: str | None = None,
     reward: Any = None,
     tools: Mapping[str, Any] | None = None,
+    store: Any = None,
 ) -> WrappedAgent:
     """Wrap an agent that already runs; its code stays as it is.
 
     `agent_type` names the adapter ("function", "openai_sdk", "langgraph", …); detected when not given. A framework's
     object may also be given as a function without parameters that makes one: each run then gets its own. `algorithm` is
     a name, a list of names run in order, or an algorithm object. `tools` sets what tools may do while the agent is run
-    many times: `{"send_email": "stub", "search": "record"}`. Raises AgentError saying what was found when it cannot be
-    wrapped.
+    many times: `{"send_email": "stub", "search": "record"}`. With a `store` (an address, or an open store), calls made
+    outside a Trainer are kept there as rollouts of split `live`, for `feedback` and later training. Raises AgentError
+    saying what was found when it cannot be wrapped.
     """
     if isinstance(agent, WrappedAgent):
         raise AgentError(f"{agent!r} is wrapped already; wrap the original agent, or use this one.")
@@ -202,7 +188,10 @@ def wrap_agent(
     modes = parse_modes(tools)
     install()
     watching.install()
-    return WrappedAgent(adapter, agent_id=name or adapter.label(), algorithm=algorithm, reward=reward, tools=modes)
+    wrapped = WrappedAgent(adapter, agent_id=name or adapter.label(), algorithm=algorithm, reward=reward, tools=modes)
+    if store is not None:
+        wrapped.collector = COLLECTORS.load("store")(store)
+    return wrapped
 
 
 def find_adapter(agent: Any, agent_type: str | None = None) -> Adapter:

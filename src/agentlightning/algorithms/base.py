@@ -132,7 +132,10 @@ class Session(Protocol):
         ...
 
     def trajectories(self, where: Mapping[str, Any] | None = None) -> list[Trajectory]:
-        """What this run has seen so far, newest last; `where` compares fields (`{"split": "train"}`)."""
+        """What this run has seen so far, newest last; `where` compares fields (`{"split": "train"}`).
+
+        `{"split": "live"}`: what the agent did in real use, with people's ratings as rewards.
+        """
         ...
 
     async def decide(

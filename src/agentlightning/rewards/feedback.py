@@ -22,7 +22,7 @@ from agentlightning.errors import DataError
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a `feedback` record. One that does not say its kind is a rating."""
 
-    kind: Literal["rating", "choice"] = "rating"
+    kind: Literal["rating", "choice", "comment"] = "rating"
     rollout: str = ""
     """The one that was rated."""
     value: float | None = None
@@ -34,6 +34,8 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     worse: str = ""
     rater: str = ""
     comment: str = ""
+    correction: Any = None
+    """The answer it should have given."""
     reason: str | None = None
     """What `comment` was called in older records."""
     at: float = 0.0

@@ -19,7 +19,7 @@ from agentlightning.store.versions import read_noun
 BATCH = 64
 """Rollouts joined at a time: three queries for all of them."""
 
-_Noun = TypeVar("_Noun", Trajectory, Step, Reward)
+_Noun = TypeVar("_Noun", Trajectory, Step)
 
 
 def rollout_record(trajectory: Trajectory) -> Record:
@@ -72,7 +72,7 @@ async def _join(store: Store, matched: list[StoredRecord], where: Where | None) 
     rollouts = await _latest_matching(store, matched, where)
     ids = [rollout.id for rollout in rollouts]
     steps = await _by_rollout(store, "step", ids, Step)
-    feedback = await _by_rollout(store, "feedback", ids, Reward)
+    feedback = await _ratings(store, ids)
     joined: list[Trajectory] = []
     for rollout in rollouts:
         trajectory = read_noun(rollout, Trajectory)
@@ -91,6 +91,18 @@ async def _latest_matching(store: Store, matched: list[StoredRecord], where: Whe
     if changed:
         known |= {stored.cursor async for stored in store.read("rollout", {**(where or {}), "id": changed})}
     return [latest[id].record for id in ids if latest[id].cursor in known]
+
+
+async def _ratings(store: Store, ids: Sequence[str]) -> dict[str, list[Reward]]:
+    """What people gave each rollout; choices and comments have no number and are no rewards."""
+    records = {r.record.id: r.record async for r in store.read("feedback", {"rollout": ids})}
+    found: defaultdict[str, list[Reward]] = defaultdict(list)
+    for record in records.values():
+        if record.body.get("value") is not None:
+            reason = record.body.get("reason") or record.body.get("comment") or None
+            rated = msgspec.structs.replace(read_noun(record, Reward), reason=reason, source="human")
+            found[record.rollout].append(rated)
+    return found
 
 
 async def _by_rollout(store: Store, kind: str, ids: Sequence[str], noun: type[_Noun]) -> dict[str, list[_Noun]]:

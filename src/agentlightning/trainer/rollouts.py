@@ -41,6 +41,8 @@ class Rollouts:
         self.runner = runner
         self.source: RewardSource | None = None
         self.all: list[Trajectory] = []
+        self.live: list[Trajectory] = []
+        """What the agent did in real use before this run."""
         self._store = store
         self._callbacks = callbacks
         self._masks = masks

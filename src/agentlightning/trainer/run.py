@@ -28,6 +28,7 @@ from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover
 from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import spending, spent_from
+from agentlightning.trainer.live import live_trajectories
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.plan import describe_plan
@@ -79,6 +80,7 @@ class Run(Bench):
             await self._announce()
             if self.is_resumed:
                 await self._remember()
+            self.rollouts.live = await live_trajectories(self.store, self.agent.agent_id)
             await self._preflight()
             report = await self._baseline()
             self._reserve_test()  # again: by now it is known better what a rollout takes

@@ -125,9 +125,10 @@ class RunSession:
 
     def trajectories(self, where: Mapping[str, Any] | None = None) -> list[Trajectory]:
         wanted = dict(where or {})
+        pool = self._rollouts.live if wanted.get("split") == "live" else self._rollouts.all
         return [
             trajectory
-            for trajectory in self._rollouts.all
+            for trajectory in pool
             if trajectory.split != "test" and all(getattr(trajectory, key) == value for key, value in wanted.items())
         ]
 

@@ -16,6 +16,7 @@ from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.record import new_id
 from agentlightning.data.resource import Policy
+from agentlightning.data.task import Task
 from agentlightning.errors import AgentError, ConfigError, near_miss
 from agentlightning.interception.scope import Predict
 from agentlightning.store.archive import export_jsonl
@@ -27,6 +28,7 @@ from agentlightning.trainer.callbacks import Callback, Callbacks
 from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.inspection import Inspection, inspect_agent
+from agentlightning.trainer.live import live_tasks
 from agentlightning.trainer.measure import Measurement, measure
 from agentlightning.trainer.own_loop import on_own_loop
 from agentlightning.trainer.policy_folder import WEIGHTS_FOLDER, SavedEngine, load_policy, read_policy, save_policy
@@ -78,7 +80,8 @@ class Trainer:
         """Improve the agent on `tasks`, measure it on tasks held out from them, write policy and report.
 
         Tasks are strings, mappings, Task objects or any iterable of them, a file (JSONL, JSON, CSV, TSV, text,
-        Parquet), or `{"train": …, "validation": …, "test": …}`; by default those of the config. Blocks until done.
+        Parquet), or `{"train": …, "validation": …, "test": …}`; `"live"`: what the agent was asked in real use (see
+        `wrap_agent(store=…)`); by default those of the config. Blocks until done.
         `resume` (a run's id, or True for the last unfinished one in the store) carries an interrupted run on, given the
         same tasks and settings: what is on record is not run, asked or paid again.
         Raises ConfigError, DataError, AgentError, ModelError or StoreError: one message that says what to do.
@@ -140,7 +143,13 @@ class Trainer:
         source = source if source is not None else self.config.task_sources()
         if source is None:
             raise ConfigError("no tasks: call trainer.train(tasks=[…]), or set tasks in the config to a file.")
+        if source == "live":
+            source = on_own_loop(self._live_tasks)
         return load_task_splits(source)
+
+    async def _live_tasks(self) -> list[Task]:
+        async with self._store() as store:
+            return await live_tasks(store, self.agent.agent_id)
 
     def _resolve_stages(self) -> list[PlannedStage]:
         given = self.objects.get("algorithm")
