@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Trajectory
 from agentlightning.errors import DataError
 from agentlightning.rewards.base import evaluate_reward
+from agentlightning.rewards.combine import Part, WeightedSum, describe_reward
 from agentlightning.rewards.execution import _ends_in_order_by, code_execution, sql_execution, written_code
-from agentlightning.rewards.sandbox import available_mode
+from agentlightning.rewards.sandbox import available_mode, health
 
 pytestmark = pytest.mark.skipif(available_mode() == "limits", reason="this system cannot build these walls")
 
@@ -239,3 +241,10 @@ def test_a_program_that_exits_prints_or_breaks_out_has_passed_nothing(cheat: str
 def test_broken_tests_are_an_error_and_not_the_agents_zero(metadata: Any, why: str):
     with pytest.raises(DataError, match=why):
         judged(code_execution, DOUBLE, **metadata)
+
+
+def test_a_run_is_told_which_walls_stand_here():
+    both = WeightedSum([Part(sql_execution, 0.5, "sql_execution"), Part(code_execution, 0.5, "code_execution")])
+    assert describe_reward(both) == f"0.5 × sql_execution + 0.5 × code_execution; {health()}"
+    partial = functools.partial(code_execution, partial_credit=True)
+    assert describe_reward(partial) == f"the reward function code_execution; {health()}"

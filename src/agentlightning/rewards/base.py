@@ -57,20 +57,32 @@ class RewardMark(msgspec.Struct, frozen=True):
 
     name: str
     is_metric: bool = False
+    health: Callable[[], str] | None = None
+    """What the run should say of the ground this reward stands on here, such as the walls of a sandbox."""
 
 
 @overload
 def reward(function: _F, /) -> _F: ...
 @overload
-def reward(*, name: str | None = None, metric: bool = False) -> Callable[[_F], _F]: ...
-def reward(function: Any = None, /, *, name: str | None = None, metric: bool = False) -> Any:
+def reward(
+    *, name: str | None = None, metric: bool = False, health: Callable[[], str] | None = None
+) -> Callable[[_F], _F]: ...
+def reward(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    metric: bool = False,
+    health: Callable[[], str] | None = None,
+) -> Any:
     """Mark a function of `(task, trajectory)` as a reward; with `metric=True` it is recorded but never maximised.
 
-    The function itself is returned unchanged and can still be called by hand.
+    `health` gives a line that runs print with the reward. The function itself is returned unchanged and can still be
+    called by hand.
     """
     if function is None:
-        return functools.partial(_mark, name=name, metric=metric)
-    return _mark(function, name=name, metric=metric)
+        return functools.partial(_mark, name=name, metric=metric, health=health)
+    return _mark(function, name=name, metric=metric, health=health)
 
 
 def reward_mark(function: Callable[..., Any]) -> RewardMark:
@@ -110,10 +122,10 @@ def _call(function: RewardFunction, task: Task, trajectory: Trajectory) -> Any:
         raise RuntimeError("the function ran out of an iterator (StopIteration)") from error
 
 
-def _mark(function: Any, *, name: str | None, metric: bool) -> Any:
+def _mark(function: Any, *, name: str | None, metric: bool, health: Callable[[], str] | None) -> Any:
     if not callable(function):
         raise DataError(f"@reward marks a function of (task, trajectory); this is {function!r:.80}.")
-    setattr(function, _MARK, RewardMark(name or _name_of(function), metric))
+    setattr(function, _MARK, RewardMark(name or _name_of(function), metric, health))
     return function
 
 

@@ -71,6 +71,9 @@ def equal_shares(names: Sequence[str], weights: Sequence[float | None]) -> list[
 
 
 def describe_reward(function: RewardFunction | Any) -> str:
-    """What judges, in words for the run's notes."""
+    """What judges, in words for the run's notes, with what is to be known of it on this machine."""
     said = getattr(function, "description", None)
-    return said if isinstance(said, str) else f"the reward function {reward_mark(function).name}"
+    words = said if isinstance(said, str) else f"the reward function {reward_mark(function).name}"
+    judges = [part.function for part in function.parts] if isinstance(function, WeightedSum) else [function]
+    healths = dict.fromkeys(mark.health() for judge in judges if (mark := reward_mark(judge)).health)
+    return "; ".join([words, *healths])

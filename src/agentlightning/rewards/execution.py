@@ -22,13 +22,13 @@ from agentlightning.data.trajectory import Reward, Trajectory
 from agentlightning.errors import DataError
 from agentlightning.rewards.base import reward
 from agentlightning.rewards.matching import no_answer
-from agentlightning.rewards.sandbox import Limits, Outcome, Program, run_sandboxed
+from agentlightning.rewards.sandbox import Limits, Outcome, Program, health, run_sandboxed
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _MAX_ROWS = 10_000
 
 
-@reward
+@reward(health=health)
 def sql_execution(
     task: Task,
     trajectory: Trajectory,
@@ -72,7 +72,7 @@ def sql_execution(
     )
 
 
-@reward
+@reward(health=health)
 def code_execution(
     task: Task,
     trajectory: Trajectory,
