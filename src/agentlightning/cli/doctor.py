@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SDKS = ("openai", "anthropic", "langchain", "langgraph", "autogen-agentchat", "crewai", "openai-agents", "litellm")
 _WEIGHTS = ("torch", "transformers", "peft")
-_OTHERS = {"parquet": "pyarrow", "postgres": "psycopg", "s3": "obstore", "gepa": "gepa"}
+_OTHERS = {"parquet": "pyarrow", "postgres": "psycopg", "s3": "obstore", "gepa": "gepa", "jsonschema": "jsonschema"}
 _TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY")
 _URLS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL")
@@ -73,12 +73,19 @@ def _machine() -> Iterator[Check]:
     yield Check("✓", "python", f"{platform.python_version()} ({sys.executable})")
     yield Check("✓", "agentlightning", __version__)
     yield _gpus()
+    yield _sandbox()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     hint = "" if free >= _MIN_FREE_GIB else f"; less than {_MIN_FREE_GIB:g} GiB is little for a long run"
     yield Check("✓" if free >= _MIN_FREE_GIB else "✗", "free disk here", f"{free:.1f} GiB{hint}")
     is_writable = os.access(Path.cwd(), os.W_OK)
     found = "writable" if is_writable else "not writable: results need a place"
     yield Check("✓" if is_writable else "✗", "this folder", found)
+
+
+def _sandbox() -> Check:
+    from agentlightning.rewards.sandbox import available_mode, health
+
+    return Check("–" if available_mode() == "limits" else "✓", "sandbox", health())
 
 
 def _gpus() -> Check:
