@@ -9,5 +9,13 @@ ALGORITHMS = Registry(
         "gepa": "agentlightning.algorithms.gepa:GEPA",
         "sft": "agentlightning.algorithms.sft:SFT",
         "dpo": "agentlightning.algorithms.dpo:DPO",
+        "rl": "agentlightning.algorithms.rl.algorithm:RL",
+        "grpo": "agentlightning.algorithms.rl.methods:GRPO",
+        "dr_grpo": "agentlightning.algorithms.rl.methods:DrGRPO",
+        "rloo": "agentlightning.algorithms.rl.methods:RLOO",
+        "reinforce++": "agentlightning.algorithms.rl.methods:ReinforcePP",
+        "ppo": "agentlightning.algorithms.rl.methods:PPO",
+        "cispo": "agentlightning.algorithms.rl.methods:CISPO",
+        "gspo": "agentlightning.algorithms.rl.methods:GSPO",
     },
 )

@@ -1,0 +1,1 @@
+"""Reinforcement learning on whatever an agent does: groups of rollouts, credit for each answer, weights that follow."""
