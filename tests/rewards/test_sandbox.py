@@ -157,6 +157,21 @@ def test_a_program_that_sleeps_ends_with_the_wall_time(mode: Mode):
     assert "still running" in done.describe()
 
 
+def test_a_program_that_never_stops_talking_ends_with_the_wall_time(mode: Mode):
+    code = "import time\nwhile True:\n    print('.', flush=True)\n    time.sleep(0.001)"
+    done = run(mode, code, Limits(wall_seconds=0.7))
+    assert done.ending == "timeout" and done.seconds < 4
+
+
+def test_it_cannot_leave_memory_behind(mode: Mode):
+    code = "import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1666) < 0\nprint('refused')"
+    assert "refused" in attempt(mode, code)
+
+
+def test_it_cannot_write_to_its_standard_input(mode: Mode):
+    assert "Error" in attempt(mode, "import os\nos.write(0, b'x')")
+
+
 def test_endless_output_is_cut_and_ended(mode: Mode):
     done = run(mode, "while True: print('x' * 1000)", Limits(output_bytes=100_000, cpu_seconds=20))
     assert done.ending == "output" and len(done.stdout) == 100_000

@@ -194,9 +194,8 @@ def _launch(mode: Mode, program: Program, limits: Limits, folder: str, status: i
     path = Path(folder, "spec.json")
     path.touch(0o600)
     path.write_bytes(msgspec.json.encode(spec))
-    with tempfile.TemporaryFile() as stdin:
-        stdin.write(program.stdin.encode())
-        stdin.seek(0)
+    Path(folder, "stdin").write_text(program.stdin, encoding="utf-8", newline="")
+    with Path(folder, "stdin").open("rb") as stdin:
         return subprocess.Popen(
             [os.path.realpath(sys.executable), "-I", "-S", "-B", _LAUNCHER, str(path)],
             stdin=stdin,
@@ -219,14 +218,13 @@ def _read(
         for source, kept in zip((launcher.stdout, launcher.stderr, status), streams, strict=True):
             selector.register(source, selectors.EVENT_READ, kept)
         while selector.get_map():
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready and ended_by_us is None:
+            if time.monotonic() >= deadline:  # asked first, since a program that never stops talking is always ready
+                if ended_by_us is not None:
+                    break  # a descendant that cannot be ended holds a pipe; what was read is all there will be
                 ended_by_us = "timeout"
                 _stop(launcher, mode)
                 deadline = time.monotonic() + 5.0
-            elif not ready:
-                break  # a descendant that cannot be ended holds a pipe; what was read is all there will be
-            for key, _ in ready:
+            for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
                 chunk = os.read(key.fd, 65536)
                 if not chunk:
                     selector.unregister(key.fileobj)
@@ -235,6 +233,7 @@ def _read(
                 elif ended_by_us is None:
                     ended_by_us = "output"
                     _stop(launcher, mode)
+                    deadline = time.monotonic() + 5.0
     return streams, ended_by_us
 
 

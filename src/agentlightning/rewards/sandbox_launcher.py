@@ -45,13 +45,13 @@ _CALLS = {
         "pivot_root": 155, "socket": 41, "clone": 56, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
         "memfd_create": 319, "bpf": 321, "userfaultfd": 323, "perf_event_open": 298, "keyctl": 250, "add_key": 248,
         "request_key": 249, "unshare": 272, "setns": 308, "mount": 165, "kill": 62, "tkill": 200, "tgkill": 234,
-        "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
+        "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240,
     },
     "aarch64": {
         "pivot_root": 41, "socket": 198, "clone": 220, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
         "memfd_create": 279, "bpf": 280, "userfaultfd": 282, "perf_event_open": 241, "keyctl": 219, "add_key": 217,
         "request_key": 218, "unshare": 97, "setns": 268, "mount": 40, "kill": 129, "tkill": 130, "tgkill": 131,
-        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
+        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
     },
 }  # fmt: skip
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
