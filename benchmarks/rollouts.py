@@ -24,6 +24,7 @@ from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL
 from agentlightning.trainer.budget import Budget, Limits
 from agentlightning.trainer.callbacks import Callbacks
+from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.rollouts import Rollouts
 from agentlightning.trainer.runner import Runner
 from agentlightning.trainer.scoring import from_expected
@@ -68,7 +69,7 @@ def ours(ask: Callable[[str], str], count: int, in_flight: int) -> float:
         store = open_store(folder)
         budget = Budget(Limits(), Ledger())
         runner = Runner(
-            wrap_agent(ask, "function"), run_id="bench", store=store, budget=budget, max_in_flight=in_flight,
+            wrap_agent(ask, "function"), run_id="bench", store=store, budget=budget, pace=Pace(in_flight),
             timeout_seconds=60, retries=0,
         )  # fmt: skip
         rollouts = Rollouts(runner, store, Callbacks([]))

@@ -28,6 +28,7 @@ from agentlightning.trainer.budget import Budget, limits_from
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.own_models import OwnModels
+from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
 from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.result import Cost
@@ -75,7 +76,11 @@ class Bench:
             run_id=run_id,
             store=store,
             budget=self.budget,
-            max_in_flight=settings.max_in_flight,
+            pace=Pace(
+                min(settings.max_in_flight, agent.adapter.max_concurrency or settings.max_in_flight),
+                calls_per_minute=settings.calls_per_minute,
+                tokens_per_minute=settings.tokens_per_minute,
+            ),
             timeout_seconds=config.agent.timeout_seconds or settings.timeout_seconds,
             retries=settings.retries,
             tools=ToolModes(agent.tool_modes, Tape()),

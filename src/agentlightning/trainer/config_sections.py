@@ -198,7 +198,11 @@ class TrainerSection(Section):
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs to train weights on."""
     max_in_flight: PositiveInt = 16
-    """Rollouts running at the same time."""
+    """Rollouts running at the same time. Fewer for a while when the provider answers 429 (too many requests)."""
+    calls_per_minute: PositiveFloat | None = None
+    """Of the agent's model, where its rate limit is known: no rollout begins before there is room for it."""
+    tokens_per_minute: PositiveFloat | None = None
+    """The same for tokens, in and out."""
     timeout_seconds: PositiveFloat = 120.0
     """Per rollout. Enough for a chat agent; raise it for a coding agent."""
     retries: Annotated[int, Field(ge=0)] = 1

@@ -363,6 +363,10 @@ class Run(Bench):
             notes.append(
                 f"{self.runner.num_abandoned} rollouts hung past their time-out; their threads were left behind."
             )
+        if self.runner.pace.num_refused:
+            notes.append(
+                f"{self.runner.pace.num_refused} calls were refused for their rate (429); fewer were sent for a while."
+            )
         if self.runner.num_lost:
             notes.append(
                 f"{self.runner.num_lost} steps could not be recorded as they happened (the log of "

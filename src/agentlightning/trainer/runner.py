@@ -38,6 +38,7 @@ from agentlightning.store.base import Store
 from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.budget import Budget, spent_from
 from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
+from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.weights import Weights
 from agentlightning.trainer.writes import Writes
 
@@ -58,7 +59,7 @@ class RolloutPlan(msgspec.Struct, frozen=True):
 
 
 class Runner:
-    """Executes rollout plans for one agent, at most `max_in_flight` at a time; fewer where the adapter says so."""
+    """Executes rollout plans for one agent, as many at a time as `pace` allows."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Runner:
         run_id: str,
         store: Store,
         budget: Budget,
-        max_in_flight: int,
+        pace: Pace,
         timeout_seconds: float,
         retries: int,
         tools: ToolModes | None = None,
@@ -90,7 +91,7 @@ class Runner:
         self._tools = tools
         self._weights = weights
         self._on_step = on_step
-        self._slots = asyncio.Semaphore(min(max_in_flight, agent.adapter.max_concurrency or max_in_flight))
+        self.pace = pace
         self._threads = AgentThreads()
         self._handover = LoopbackHandover()
         self._steps: dict[str, dict[int, Step]] = {}
@@ -104,7 +105,7 @@ class Runner:
 
     async def run(self, plan: RolloutPlan) -> Trajectory:
         """Run it, again where the rule says so. BudgetExhausted when it may not begin or had to be stopped."""
-        async with self._slots:
+        async with self.pace.slot():
             attempt = 0
             while True:
                 attempt += 1
@@ -206,6 +207,7 @@ class Runner:
         step = kept[entry.index] = clean_step(recorder.step(entry))
         if step.kind == "model":
             self._count(step, self._budgets[recorder.rollout_id])
+            self.pace.saw(step)
             self._note_endpoint(recorder, step)
         self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
