@@ -1,196 +1,182 @@
-"""How fast is the store, next to the fastest loop one could write by hand on the same SQLite?
+"""Every store at 1,000 to 1,000,000 rows: appending, a filtered read, an incremental read, a live tail.
 
-    python benchmarks/store.py            # up to 100,000 rows, under a minute
-    python benchmarks/store.py --million  # adds a store of 1,000,000 rows
+    python -m benchmarks.store                                 # all that this machine can start; about half an hour
+    python -m benchmarks.store sqlite postgres --rows 100000   # some of them, up to a size
+    python -m benchmarks.store --peer side/bin/python          # agentlightning 0.3.0 too, which is installed there
 
-The hand-written loop has the same schema, indexes, sync mode and rows, is measured in the same run, in turns with the
-store (the best of the rounds counts for both), and commits once per batch, as the store's promise asks. "awaited" is
-one writer that waits for each append; "8 writers" are eight such at once, where commits are shared.
-`store_backends.py` puts the other back ends beside it.
+A store grows from size to size, in batches of 500 rows of about 1.5 KB that are waited for. Beside SQLite, in turns
+with it, a loop by hand appends the same rows to the same schema in the same sync mode; `ratio` compares processor time.
+A size whose filling would take longer than --limit seconds is left out, and said so. PostgreSQL flushes each commit; S3
+and Azure are emulators on this machine (moto, Azurite), whose own time is most of theirs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import shutil
 import sqlite3
+import statistics
+import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from benchmarks.store_backends import places
+from benchmarks.store_rows import make_records
 from rich.console import Console
 from rich.table import Table
-from store_rows import batches, make_records
 
-from agentlightning.data.record import Record
+from agentlightning.data.record import Record, make_record
 from agentlightning.store.base import Cursor, Store
 from agentlightning.store.open import open_store
 from agentlightning.store.sqlite_file import open_file
 
-BATCHES = {1: 4_000, 50: 20_000, 500: 40_000}
-"""Batch size → rows written per measurement."""
-
-ROUNDS = 3
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+BATCH = 500
+NUM_QUERIES = 20
+NUM_TAILS = 5
+COLUMNS = ("append, rows/s", "CPU µs/row", "ratio", "one rollout", "newest 100", "last 1,000", "live tail")
 _INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-async def write_by_hand(folder: Path, records: list[Record], size: int) -> float:
-    """Rows per second of a plain loop: encode, executemany, commit."""
-    connection = open_file(folder / "hand.sqlite3", "process")
-    started = time.perf_counter()
-    for batch in batches(records, size):
+class ByHand:
+    """The fastest plain loop: encode, executemany, commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = open_file(folder / "hand.sqlite3", "process")
+        self.cpu_seconds = 0.0
+
+    def append(self, batch: list[Record]) -> None:
+        started = time.process_time()
         rows = [
             (r.kind, r.id, r.run, r.rollout, r.time, r.version, msgspec.json.encode(r.body).decode()) for r in batch
         ]
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT, rows)
-        connection.execute("COMMIT")
-    seconds = time.perf_counter() - started
-    connection.close()
-    return len(records) / seconds
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(_INSERT, rows)
+        self._connection.execute("COMMIT")
+        self.cpu_seconds += time.process_time() - started
+
+    def close(self) -> sqlite3.Connection:
+        self._connection.close()
+        return self._connection
 
 
-Way = Callable[[Path, list[Record], int], Awaitable[float]]
-
-
-async def write_awaited(folder: Path, records: list[Record], size: int) -> float:
-    """Rows per second of one writer that waits for each append."""
-    return await _write(folder, records, size, num_writers=1)
-
-
-async def write_together(folder: Path, records: list[Record], size: int) -> float:
-    """Rows per second of eight writers, each waiting for its own appends."""
-    return await _write(folder, records, size, num_writers=8)
-
-
-async def _write(folder: Path, records: list[Record], size: int, num_writers: int) -> float:
-    store = open_store(folder)
-    work = batches(records, size)
-
-    async def writer() -> None:
-        for batch in work:
-            await store.append(batch)
-
-    started = time.perf_counter()
-    await asyncio.gather(*(writer() for _ in range(num_writers)))
-    seconds = time.perf_counter() - started
-    await store.close()
-    return len(records) / seconds
-
-
-async def write_submitted(folder: Path, records: list[Record], size: int) -> float:
-    """Rows per second of a recorder: submit everything, wait for the last."""
-    store = open_store(folder)
-    started = time.perf_counter()
-    futures: list[Future[Cursor]] = [store.submit(batch) for batch in batches(records, size)]
-    for future in futures:
-        future.result()
-    seconds = time.perf_counter() - started
-    await store.close()
-    return len(records) / seconds
-
-
-async def in_folder(way: Way, records: list[Record], size: int) -> float:
-    """Run one measurement in a fresh folder."""
-    folder = Path(tempfile.mkdtemp(prefix="store-benchmark-"))
+async def measure(name: str, address: str, sizes: list[int], limit_seconds: float) -> Iterator[list[str]]:
+    """A row of cells for each size, printed as they come."""
+    folder = Path(tempfile.mkdtemp(prefix="by-hand-"))
+    store, other = open_store(address), open_store(address)
+    hand = ByHand(folder) if name == "sqlite" else None
+    rows: list[list[str]] = []
+    filled, rate = 0, float("inf")
     try:
-        return await way(folder, records, size)
+        for size in sizes:
+            if (size - filled) / rate > limit_seconds:
+                rows.append([name, f"{size:,}", f"left out: {(size - filled) / rate / 60:.0f} min", *[""] * 6])
+                break
+            cells, rate = await _grow(store, hand, filled, size)
+            filled = size
+            cells += [*await _reads(store, size), await _tail(store, other)]
+            rows.append([name, f"{size:,}", *cells])
+            print(" | ".join(rows[-1]), flush=True)
     finally:
+        await store.close()
+        await other.close()
+        if hand:
+            hand.close()
         shutil.rmtree(folder)
+    return iter(rows)
 
 
-async def append_table() -> Table:
-    """Appending, against the loop by hand."""
-    table = Table("rows per append", "by hand", "awaited", "8 writers", "submitted", title="append, rows/s")
-
-    for size, num_rows in BATCHES.items():
-        records = make_records(0, num_rows)
-        ways = (write_by_hand, write_awaited, write_together, write_submitted)
-        best = [0.0] * len(ways)
-        for _ in range(ROUNDS):
-            for i, way in enumerate(ways):
-                best[i] = max(best[i], await in_folder(way, records, size))
-        ratios = [f"{speed:,.0f} ({speed / best[0]:.2f}×)" for speed in best[1:]]
-        table.add_row(str(size), f"{best[0]:,.0f}", *ratios)
-    return table
-
-
-async def read_table(sizes: list[int]) -> Table:
-    """Reading from stores of several sizes: all of it, the last 1,000 rows, and by filter."""
-    table = Table(
-        "rows in store", "read all, by hand", "read all", "last 1,000", "one rollout's steps", "100 rollouts' steps",
-        "test split, newest 100", "one kind, none there", title="read, rows/s and milliseconds",
-    )  # fmt: skip
-    for size in sizes:
-        folder = Path(tempfile.mkdtemp(prefix="store-benchmark-"))
-        try:
-            table.add_row(f"{size:,}", *await _read(folder, size))
-        finally:
-            shutil.rmtree(folder)
-    return table
+async def _grow(store: Store, hand: ByHand | None, filled: int, size: int) -> tuple[list[str], float]:
+    """Append up to a size: rows per second, processor time for each, and that of the loop by hand beside it."""
+    seconds = cpu_seconds = 0.0
+    by_hand = hand.cpu_seconds if hand else 0.0
+    for start in range(filled, size, BATCH):
+        batch = make_records(start, start + BATCH)
+        began, cpu_began = time.perf_counter(), time.process_time()
+        await store.append(batch)
+        seconds += time.perf_counter() - began
+        cpu_seconds += time.process_time() - cpu_began
+        if hand:
+            hand.append(batch)
+    num = size - filled
+    ratio = f"{(hand.cpu_seconds - by_hand) / cpu_seconds:.2f}×" if hand else ""
+    return [f"{num / seconds:,.0f}", f"{cpu_seconds / num * 1e6:.0f}", ratio], num / seconds
 
 
-async def _fill(store: Store, size: int) -> Cursor:
-    """Write `size` rows; the cursor stands 1,000 before the end."""
-    cursors = [await store.append(make_records(start, start + 1_000)) for start in range(0, size, 1_000)]
-    return cursors[-2] if len(cursors) > 1 else Cursor("0")
-
-
-async def _read(folder: Path, size: int) -> list[str]:
-    store = open_store(folder)
-    cursor = await _fill(store, size)
-
-    async def seconds(**query: Any) -> float:
-        best = float("inf")
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            async for _ in store.read(**query):
-                pass
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    middle = size // 20
-    rollouts = [f"r-{i}" for i in range(middle, middle + 100)]
-    result = [
-        f"{size / await asyncio.to_thread(_read_by_hand, folder, size):,.0f} rows/s",
-        f"{size / await seconds():,.0f} rows/s",
-        f"{1000 / await seconds(since=cursor):,.0f} rows/s",
-        f"{await seconds(kind='step', where={'rollout': f'r-{middle}'}) * 1000:.1f} ms",
-        f"{await seconds(kind='step', where={'rollout': rollouts}) * 1000:.1f} ms",
-        f"{await seconds(kind='rollout', where={'split': 'test'}, newest_first=True, limit=100) * 1000:.1f} ms",
-        f"{await seconds(kind='control') * 1000:.1f} ms",
+async def _reads(store: Store, size: int) -> list[str]:
+    """One rollout's steps, the newest hundred of a split, and what came since a cursor."""
+    step = max(1, size // 10 // NUM_QUERIES)
+    one = [await _milliseconds(store, kind="step", where={"rollout": f"r-{n * step}"}) for n in range(NUM_QUERIES)]
+    newest = [
+        await _milliseconds(store, kind="rollout", where={"split": "test"}, newest_first=True, limit=100)
+        for _ in range(5)
     ]
-    await store.close()
-    return result
+    cursor = Cursor("")
+    async for stored in store.read(newest_first=True, limit=1_001):
+        cursor = stored.cursor
+    since = [await _milliseconds(store, since=cursor) for _ in range(5)]
+    return [f"{statistics.median(values):.1f} ms" for values in (one, newest, since)]
 
 
-def _read_by_hand(folder: Path, size: int) -> float:
-    best = float("inf")
-    for _ in range(ROUNDS):
-        connection = sqlite3.connect(folder / "store.sqlite3")
+async def _milliseconds(store: Store, **query: Any) -> float:
+    started = time.perf_counter()
+    async for _ in store.read(**query):
+        pass
+    return (time.perf_counter() - started) * 1000
+
+
+async def _tail(store: Store, other: Store) -> str:
+    """How long after one store object's append another's watcher has the row."""
+    watching = other.watch(since=await store.append([]))
+    delays: list[float] = []
+    for n in range(NUM_TAILS):
+        arriving = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0.31)
         started = time.perf_counter()
-        rows = connection.execute("SELECT position, kind, id, run, rollout, time, version, body FROM records")
-        num_rows = sum(1 for row in rows if msgspec.json.decode(row[-1]))
-        best = min(best, time.perf_counter() - started)
-        connection.close()
-        assert num_rows == size
-    return best
+        await store.append([make_record("control", f"tail-{n}", {})])
+        await arriving
+        delays.append((time.perf_counter() - started) * 1000)
+    await watching.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+    return f"{statistics.median(delays):.0f} ms"
 
 
-async def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description="Measure the store against plain SQLite.")
-    parser.add_argument("--million", action="store_true", help="also read from a store of 1,000,000 rows")
-    sizes = [1_000, 10_000, 100_000] + [1_000_000] * parser.parse_args().million
-    console = Console(width=160)
-    console.print(await append_table())
-    console.print(await read_table(sizes))
+def peer(python: str, sizes: list[int], limit_seconds: float) -> Iterator[list[str]]:
+    """The same of the other package's stores, in its own environment."""
+    script = Path(__file__).with_name("store_peer.py")
+    sizes_text = ",".join(str(size) for size in sizes if size <= 100_000)
+    done = subprocess.run(
+        [python, str(script), sizes_text, str(limit_seconds)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    for line in done.stdout.splitlines():
+        if line.startswith("["):
+            print(" | ".join(json.loads(line)), flush=True)
+            yield json.loads(line)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Measure every store at every size.")
+    parser.add_argument("stores", nargs="*", help="of sqlite, segments, postgres, s3, azure; all when none is named")
+    parser.add_argument("--rows", type=int, default=SIZES[-1])
+    parser.add_argument("--limit", type=float, default=300, help="seconds that filling a store up to a size may take")
+    parser.add_argument("--peer", metavar="PYTHON", help="an interpreter that has agentlightning 0.3.0")
+    options = parser.parse_args()
+    sizes = [size for size in SIZES if size <= options.rows]
+    table = Table("store", "rows", *COLUMNS)
+    for name, address in places([]).items():
+        if not options.stores or name.partition(" ")[0] in options.stores:
+            for row in asyncio.run(measure(name, address, sizes, options.limit)):
+                table.add_row(*row)
+    for row in peer(options.peer, sizes, options.limit) if options.peer else ():
+        table.add_row(*row)
+    Console(width=160).print(table)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

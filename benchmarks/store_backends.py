@@ -1,7 +1,7 @@
 """Every back end side by side: appending, alone and from four processes, reading, and blobs.
 
-    python benchmarks/store_backends.py                    # what this machine can start, servers in temporary folders
-    python benchmarks/store_backends.py postgresql://… …   # and these addresses; each must be an empty store
+    python -m benchmarks.store_backends                    # what this machine can start, servers in temporary folders
+    python -m benchmarks.store_backends postgresql://… …   # and these addresses; each must be an empty store
 
 The services are emulators on this machine (moto, Azurite), so S3 and Azure show our own cost and theirs, no network.
 """
@@ -20,14 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.store_rows import batches, make_records
 from rich.console import Console
 from rich.table import Table
-from store_rows import batches, make_records
 
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BLOB_BYTES = 64 << 20
 NUM_PROCESSES = 4
@@ -35,7 +33,7 @@ NUM_PROCESSES = 4
 ANOTHER_PROCESS = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[4])
-from store_rows import batches, make_records
+from benchmarks.store_rows import batches, make_records
 from agentlightning.store.open import open_store
 
 async def main(address, start, num_rows):
@@ -123,7 +121,7 @@ async def _append(store: Store, size: int, num_rows: int, num_writers: int) -> f
 
 
 def _processes(address: str, num_rows: int) -> float:
-    here = str(Path(__file__).resolve().parent)
+    here = str(Path(__file__).resolve().parents[1])
     each = num_rows // NUM_PROCESSES
     processes = [
         subprocess.Popen(
