@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -84,6 +85,18 @@ class ByteEngine:
             logprobs=[LOGPROB] * len(completion),
             alternatives=[reply.message] * (int(call.params.get("n") or 1) - 1),
         )
+
+
+class ServedEngine(ByteEngine):
+    """As a policy's `engine` names one: made of a model's name, it finds versions of weights in their folders."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            lambda call: f"{model} with {self.asked[-1][0] or 'no weights'}: {message_text(call.messages[0])}"
+        )
+
+    async def load(self, folder: Path) -> str:
+        return folder.name
 
 
 class Answering:

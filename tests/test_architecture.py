@@ -49,7 +49,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": GROUND | {"data", "store"},
     "demo": GROUND | {"data", "models", "adapters", "trainer"},
     "contracts": GROUND | {"data", "store", "adapters", "algorithms", "rewards", "trainer", "demo"},
-    "cli": GROUND | {"", "data", "engine.base", "store", "adapters", "algorithms", "rewards", "trainer", "dashboard", "demo"},
+    "cli": GROUND
+    | {
+        "",
+        "data",
+        "engine.base",
+        "store",
+        "adapters",
+        "gateway",
+        "algorithms",
+        "rewards",
+        "trainer",
+        "dashboard",
+        "demo",
+    },
     # the public names, loaded when first used; no room below may ask for them
     "": {"errors", "data", "interception", "store", "algorithms", "rewards", "adapters", "trainer"},
 }

@@ -21,6 +21,11 @@ _COMMANDS = {
         "Train with several algorithms and compare them on held-out tasks.",
     ),
     "inspect": ("agentlightning.cli.train:inspect", "Show what would be optimised in an agent."),
+    "serve": (
+        "agentlightning.cli.serve:serve",
+        "Put an optimised model or prompt behind an OpenAI-compatible endpoint.",
+    ),
+    "gateway": ("agentlightning.cli.serve:gateway", "Steer the model calls of programs in any language."),
     "init": ("agentlightning.cli.project:init", "Write a config file for an agent and its tasks, or a plugin."),
     "rate": ("agentlightning.cli.rate:rate", "Go through a run's rollouts and say how good they are."),
     "diff": ("agentlightning.cli.policy:diff", "Show what a policy changes, or how two differ."),
