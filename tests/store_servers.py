@@ -16,6 +16,7 @@ import datetime
 import hashlib
 import hmac
 import importlib.util
+import json
 import os
 import pwd
 import select
@@ -199,6 +200,27 @@ def s3() -> Place:
     """An empty prefix."""
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
     return Place(f"s3://test/{uuid.uuid4().hex[:12]}?endpoint={moto()}", keys)
+
+
+@cache
+def google() -> str:
+    """The endpoint of a server that speaks what obstore's Google client says, with a bucket `test`."""
+    from tests.store_proxy import Proxy
+
+    running = Proxy(moto())
+    atexit.register(running.close)
+    return running.url
+
+
+def google_key() -> dict[str, str]:
+    """A service account's key that asks nobody for a token."""
+    fields = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    return {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(fields)}
+
+
+def gcs() -> Place:
+    """An empty prefix."""
+    return Place(f"gs://test/{uuid.uuid4().hex[:12]}?endpoint={google()}", google_key())
 
 
 # ── Azure ──

@@ -24,7 +24,7 @@ from agentlightning.errors import ConfigError, MissingExtra, StoreError, near_mi
 _OPTIONS = {
     "s3": ("endpoint", "region", "damaged"),
     "az": ("endpoint", "account", "damaged"),
-    "gs": ("damaged",),
+    "gs": ("endpoint", "damaged"),
     "segments": ("damaged",),
 }
 _EXTRAS = {"s3": "s3", "az": "azure", "gs": "gcs", "segments": "s3"}
@@ -168,7 +168,8 @@ class Objects:
         if self.scheme == "az":
             names = {"endpoint": "endpoint", "account": "account_name"}
             return stores.AzureStore(bucket, **settings, **{names[k]: v for k, v in options.items() if k in names})
-        return stores.GCSStore(bucket, **settings)
+        given = {"base_url": options["endpoint"]} if "endpoint" in options else {}
+        return stores.GCSStore(bucket, **settings, **given)
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:
@@ -193,7 +194,10 @@ def _folder(netloc: str, path: str) -> Path:
 
 
 def _client(options: dict[str, str]) -> dict[str, Any]:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+    names = (
+        *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
+    )
     endpoints = [options.get("endpoint", ""), *(os.environ.get(name, "") for name in names)]
     return {**_CLIENT, "allow_http": any(endpoint.startswith("http://") for endpoint in endpoints)}
 
@@ -223,6 +227,8 @@ def _import(module: str, scheme: str) -> Any:
 
 
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(r"status code: 40[13]\b|(ExpiredToken|InvalidToken|RequestExpired|TokenRefreshRequired)\b")
+"""Listings are refused as errors of no kind, and an expired S3 token with a status (400) that says nothing."""
 _NOT_WRITABLE = re.compile(r"os error (13|30)\b")
 _CODE = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)(?:\n.*?)?</Message>", re.DOTALL)
 
@@ -240,7 +246,7 @@ def _meaning(error: Exception) -> tuple[type[StoreError], str]:
     name, text = type(error).__name__, str(error)
     if _NOT_WRITABLE.search(text):
         return Refused, "Make the folder writable for this user, or choose another store address."
-    if name in ("PermissionDeniedError", "UnauthenticatedError"):
+    if name in ("PermissionDeniedError", "UnauthenticatedError") or _NOT_ALLOWED.search(text):
         return Refused, "Check the credentials: have they expired, and do they allow reading, listing and writing?"
     if "os error 28" in text:
         return Refused, "The disk is full. Free some space and try again."
