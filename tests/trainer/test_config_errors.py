@@ -127,7 +127,7 @@ def test_the_refusal_of_a_key_names_the_remedy_and_the_line():
 def test_errors_outside_the_file_name_their_own_source():
     file = "trainer:\n  seed: 1"
     assert message(file, "trainer.sed=2").startswith("override trainer.sed: unknown key 'sed' in trainer.")
-    assert message(file, "trainer.seed=two").startswith("override trainer.seed: trainer.seed must be a whole")
+    assert message(file, "trainer.seed=two").startswith("override trainer.seed: must be a whole")
     env = {"AGENTLIGHTNING_MODEL__POLICY": "x"}
     assert message(file, env=env) == (
         "environment AGENTLIGHTNING_MODEL__POLICY: unknown key 'model' at the top level. Did you mean 'models'?"

@@ -10,6 +10,8 @@ import msgspec
 
 from agentlightning.errors import DataError
 
+_TEXT_FIELDS = ("question", "prompt", "query")
+
 Split = Literal["train", "validation", "test", "live"]
 """live: collected from real use, outside any training run."""
 
@@ -27,7 +29,7 @@ def to_task(value: Any, where: str = "task") -> Task:
     """A Task from a string, a mapping with `input` (or the input's own fields), or a Task.
 
     A mapping's keys `id`, `input`, `expected` (or `answer`), `metadata` are read as such; other keys join the metadata.
-    Without `input`, everything but those keys is the input. Ids default to a content hash, so they are stable.
+    Without `input`, everything but those keys is the input; a lone `question`, `prompt` or `query` is its text. Ids default to a content hash, so they are stable.
     Raises DataError naming `where` when there is no input.
     """
     if isinstance(value, Task):
@@ -68,13 +70,20 @@ def _from_mapping(value: Mapping[str, Any], where: str) -> Task:
         given = value["input"]
         metadata |= extra
     else:
-        given = extra
+        given = _lone_text(extra)
     if not isinstance(given, str | dict) or not given:
         raise DataError(
             f"{where}: no usable input. Write {{'input': 'the text', 'expected': '…'}}; found keys {sorted(value)}."
         )
     id = str(value.get("id") or _content_id(given, expected))
     return Task(id=id, input=given, expected=expected, metadata=metadata)
+
+
+def _lone_text(fields: dict[str, Any]) -> Any:
+    """The text of a task whose only field is a question by another name; several fields are the agent's own."""
+    [key, *others] = fields or {"": None}
+    is_text = not others and key.lower() in _TEXT_FIELDS and isinstance(fields[key], str)
+    return fields[key] if is_text else fields
 
 
 def _content_id(given: Any, expected: Any) -> str:

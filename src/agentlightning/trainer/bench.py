@@ -34,6 +34,7 @@ from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.result import Cost
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import Runner, model_failure
+from agentlightning.trainer.tasks import doubts
 from agentlightning.trainer.weights import Weights
 
 ORIGINAL = Policy()
@@ -131,6 +132,8 @@ class Bench:
 
     async def choose_reward(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
         """Settle how this run is judged, say so, and judge what was tried. ConfigError when nothing can judge."""
+        for text in doubts(tasks):
+            self.note(text)
         self.rollouts.source = self._reward_source(tried, tasks)
         await self.rollouts.judge_again(tasks)
         self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")

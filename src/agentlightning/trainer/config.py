@@ -42,7 +42,7 @@ from agentlightning.trainer.config_sections import (
     trackers_long_form,
 )
 from agentlightning.trainer.config_variables import Written, as_written, escaped, fill_in, is_whole, names_only
-from agentlightning.trainer.config_words import problems
+from agentlightning.trainer.config_words import dotted, problems
 from agentlightning.trainer.config_yaml import KeyPath, parse_scalar
 
 _FROM_TEXT = ("int_type", "float_type", "bool_type")
@@ -211,8 +211,15 @@ def _long_form(data: dict[str, Any]) -> dict[str, Any]:
 
 def _report(error: ValidationError, settings: Sequence[Setting], layers: Layers) -> str:
     """One line for each problem, each beginning with where it was set."""
-    found = [(_place(problem.path, settings, layers), problem.text) for problem in problems(error, Config)]
-    return "\n".join(f"{place}: {text}" if place else text for place, text in found)
+    found = [(_place(problem.path, settings, layers), problem) for problem in problems(error, Config)]
+    return "\n".join(_line(place, dotted(problem.path), problem.text) for place, problem in found)
+
+
+def _line(place: str | None, key: str, text: str) -> str:
+    """The place and what is wrong there, the key named once."""
+    if place is None or place == key:
+        return text
+    return f"{place}: {text.removeprefix(key).lstrip(': ') if place.endswith(f' {key}') else text}"
 
 
 def _place(path: KeyPath, settings: Sequence[Setting], layers: Layers) -> str | None:

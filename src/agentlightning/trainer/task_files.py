@@ -17,7 +17,7 @@ from agentlightning.errors import DataError, MissingExtra
 from agentlightning.trainer.nearby import files_like
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
-INPUT_COLUMNS = ("input", "question", "prompt")
+INPUT_COLUMNS = ("input", "question", "prompt", "query")
 """In a table, the first of these that is there is the input. Case does not matter."""
 EXPECTED_COLUMNS = ("expected", "answer")
 """In a table, the first of these that is there is the expected answer. All other columns but `id` are metadata."""

@@ -5,9 +5,11 @@ What is not given is taken from the training tasks: a test on tasks nobody set a
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,7 @@ MAX_LABEL_LENGTH = 40
 """Expected answers longer than this are texts, not labels to balance the splits by."""
 
 _SPLITS = ("train", "validation", "test")
+_EXPECTED_WORDS, _INPUT_WORDS = ("expected", "answer"), ("input", "question", "prompt", "query")
 
 
 class TaskSplits(msgspec.Struct, frozen=True):
@@ -49,7 +52,7 @@ def load_tasks(source: Any) -> list[Task]:
     """Tasks from an iterable of strings, mappings and Tasks, a table with columns, or the path of a task file.
 
     Files: .jsonl, .ndjson, .json, .csv, .tsv, .txt (one task a line), .parquet. In tables (pandas, polars, pyarrow,
-    datasets, or a file) the column `input`, `question` or `prompt` is the input, `expected` or `answer` the expected
+    datasets, or a file) the column `input`, `question`, `prompt` or `query` is the input, `expected` or `answer` the expected
     answer, and the rest is metadata. Sets are read in sorted order, so that runs repeat.
     Raises DataError when there is no task, or one cannot be read; it says where.
     """
@@ -129,6 +132,27 @@ def split_tasks(tasks: Sequence[Task] | TaskSplits, *, seed: int) -> TaskSplits:
     if splits.validation is None:
         return msgspec.structs.replace(splits, validation=splits.train, is_cross_fitted=True)
     return splits
+
+
+def doubts(tasks: Iterable[Task]) -> list[str]:
+    """Fields that look like a misspelt `input` or `expected`, one sentence each: without it they say nothing."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for task in tasks:
+        if task.expected is None:
+            beside = [*task.metadata, *(task.input if isinstance(task.input, dict) else ())]
+            found.update((key, word, "kept as metadata") for key in beside if (word := _meant(key, _EXPECTED_WORDS)))
+        if isinstance(task.input, dict):
+            given = "given to the agent by that name"
+            found.update((key, word, given) for key in task.input if (word := _meant(key, _INPUT_WORDS)))
+    return [
+        f"{count} {'task has' if count == 1 else 'tasks have'} a field {key!r}, which is {use}. Did you mean {word!r}?"
+        for (key, word, use), count in found.items()
+    ]
+
+
+def _meant(key: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key.lower(), words, n=1, cutoff=0.8)
+    return close[0] if close and key not in (*_EXPECTED_WORDS, *_INPUT_WORDS) else ""
 
 
 def _looks_like_path(text: str) -> bool:

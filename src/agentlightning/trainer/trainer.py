@@ -27,6 +27,7 @@ from agentlightning.trainer.bench import Bench
 from agentlightning.trainer.callbacks import Callback, Callbacks
 from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
+from agentlightning.trainer.earlier import keep_earlier
 from agentlightning.trainer.inspection import Inspection, inspect_agent
 from agentlightning.trainer.live import live_tasks
 from agentlightning.trainer.measure import Measurement, measure
@@ -230,6 +231,8 @@ class Trainer:
 
     async def _write(self, result: TrainingResult, store: Store, weights: Weights | None) -> None:
         folder = Path(result.output_dir)
+        if kept := keep_earlier(folder, result.run_id):
+            self._callbacks.tell("on_note", kept)
         engine = None
         if weights is not None:
             await weights.publish(result.policy, folder / WEIGHTS_FOLDER)
