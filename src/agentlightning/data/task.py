@@ -29,7 +29,8 @@ def to_task(value: Any, where: str = "task") -> Task:
     """A Task from a string, a mapping with `input` (or the input's own fields), or a Task.
 
     A mapping's keys `id`, `input`, `expected` (or `answer`), `metadata` are read as such; other keys join the metadata.
-    Without `input`, everything but those keys is the input; a lone `question`, `prompt` or `query` is its text. Ids default to a content hash, so they are stable.
+    Without `input`, everything but those keys is the input; a lone `question`, `prompt` or `query` is its text.
+    Ids default to a content hash, so they are stable.
     Raises DataError naming `where` when there is no input.
     """
     if isinstance(value, Task):

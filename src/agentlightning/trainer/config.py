@@ -217,7 +217,7 @@ def _report(error: ValidationError, settings: Sequence[Setting], layers: Layers)
 
 def _line(place: str | None, key: str, text: str) -> str:
     """The place and what is wrong there, the key named once."""
-    if place is None or place == key:
+    if place is None or (place == key and text.startswith(key)):
         return text
     return f"{place}: {text.removeprefix(key).lstrip(': ') if place.endswith(f' {key}') else text}"
 

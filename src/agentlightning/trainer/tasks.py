@@ -52,8 +52,8 @@ def load_tasks(source: Any) -> list[Task]:
     """Tasks from an iterable of strings, mappings and Tasks, a table with columns, or the path of a task file.
 
     Files: .jsonl, .ndjson, .json, .csv, .tsv, .txt (one task a line), .parquet. In tables (pandas, polars, pyarrow,
-    datasets, or a file) the column `input`, `question`, `prompt` or `query` is the input, `expected` or `answer` the expected
-    answer, and the rest is metadata. Sets are read in sorted order, so that runs repeat.
+    datasets, or a file) the column `input`, `question`, `prompt` or `query` is the input, `expected` or `answer` the
+    expected answer, and the rest is metadata. Sets are read in sorted order, so that runs repeat.
     Raises DataError when there is no task, or one cannot be read; it says where.
     """
     if isinstance(source, Task):
