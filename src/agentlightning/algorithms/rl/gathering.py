@@ -81,13 +81,15 @@ class Gathering:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `to_state` was; what was in flight is asked for again, under the weights it began with."""
         self._num_taken, self._next_number = state["taken"], state["next"]
+        self._num_wanted = state["wanted"]
         self.num_too_old = state["too_old"]
         for ticket in msgspec.convert(state["waiting"], list[Ticket]):
             self._begin(ticket)
 
     def to_state(self) -> dict[str, Any]:
         waiting = msgspec.to_builtins(self.waiting)
-        return {"taken": self._num_taken, "next": self._next_number, "waiting": waiting, "too_old": self.num_too_old}
+        counts = {"wanted": self._num_wanted, "taken": self._num_taken, "too_old": self.num_too_old}
+        return {**counts, "next": self._next_number, "waiting": waiting}
 
     async def take(self, num: int, *, is_extra: bool = False) -> list[Gathered]:
         """The next `num` groups, in the order they were asked for. `is_extra`: beyond the iterations' own."""
