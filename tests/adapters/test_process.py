@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from agentlightning.errors import AgentError, RolloutStopped
 from agentlightning.gateway.handover import LoopbackHandover
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered
+from agentlightning.interception.transports import install
 from agentlightning.trainer.config import load_config
 from agentlightning.trainer.resolve import load_agent
 
@@ -252,6 +254,50 @@ def test_a_loop_that_is_running_may_call_it_too(tmp_path: Path) -> None:
         return agent("hello")
 
     assert asyncio.run(main()) == "hello"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_programs_that_a_python_agent_runs_are_captured_and_steered_too(
+    tmp_path: Path, at: Any, is_async: bool
+) -> None:
+    command = [*PYTHON, script(tmp_path, ASKING), "pear"]
+
+    def sync_agent() -> str:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
+
+    async def async_agent() -> str:
+        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(*command, stdin=null, stdout=pipe)
+        return (await process.communicate())[0].decode().strip()
+
+    install()
+    scope = Scope("agent", policy=POLICY, recorder=Recorder())
+    with FakeOpenAI(shouting_model) as server:
+        at(server)
+        with entered(scope):
+            assert (asyncio.run(async_agent()) if is_async else sync_agent()) == "LOUD PEAR"
+        assert sync_agent() == "pear", "outside a rollout nothing is led anywhere"
+    scope.close()
+    assert scope.recorder is not None and [step.steered_sites for step in scope.recorder.steps()] == [["s1"]]
+    assert {seen.headers["authorization"] for seen in server.requests} == {"Bearer sk-real-0123456789"}
+
+
+def test_a_program_run_with_an_environment_of_its_own_still_reaches_its_own_provider(tmp_path: Path, at: Any) -> None:
+    command = [*PYTHON, script(tmp_path, ASKING), "pear"]
+    install()
+    scope = Scope("agent", recorder=Recorder())
+    with FakeOpenAI("one") as one, FakeOpenAI("two") as two, entered(scope):
+        at(one)
+        env = {"OPENAI_BASE_URL": two.base_url, "OPENAI_API_KEY": "sk-other-987654321"}
+        answers = [
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=given, text=True).stdout.strip()
+            for given in (None, env)
+        ]
+    assert answers == ["one", "two"]
+    assert two.requests[0].headers["authorization"] == "Bearer sk-other-987654321"
+    assert [step.endpoint for step in (scope.recorder or Recorder()).steps()] == [
+        f"{server.base_url}/chat/completions" for server in (one, two)
+    ]
 
 
 def test_a_config_names_a_program_by_its_command(tmp_path: Path) -> None:

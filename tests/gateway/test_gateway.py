@@ -338,7 +338,8 @@ def test_a_spent_budget_stops_the_rollout_and_is_remembered() -> None:
 def test_rewards_come_in_over_http() -> None:
     scope = Scope("helper", recorder=Recorder())
     with Gateway() as gateway:
-        env = gateway.open(scope, {}).environment({})
+        passage = gateway.open(scope, {})
+        env = passage.environment({})
         headers = {"authorization": f"Bearer {env['AGENTLIGHTNING_TOKEN']}"}
         for body in ({"value": 0.5, "reason": "half right"}, {"value": 3, "name": "speed", "metric": True}):
             assert httpx.post(env["AGENTLIGHTNING_REWARD_URL"], json=body, headers=headers).status_code == 200
@@ -414,6 +415,8 @@ def test_no_providers_key_is_left_in_a_programs_environment() -> None:
         "NO_PROXY": "corp",
     }
     with Gateway() as gateway:
-        env = gateway.open(Scope("helper"), {}).environment(before)
+        passage = gateway.open(Scope("helper"))
+        env = passage.environment(before)
+        assert passage.environment(env) == env
     assert "secret" not in json.dumps(env) and env["PATH"] == "/bin" and env["NO_PROXY"] == "corp,127.0.0.1"
     assert msgspec.json.decode(msgspec.json.encode(env)) == env

@@ -24,7 +24,7 @@ import msgspec
 
 from agentlightning.adapters.base import Adapter
 from agentlightning.errors import AgentError
-from agentlightning.interception.handover import Passage, handover_of
+from agentlightning.interception.handover import Passage, passage_of
 from agentlightning.interception.scope import current_scope
 
 Output = Literal["auto", "text", "last_line", "json"]
@@ -113,14 +113,12 @@ class ProcessAdapter(Adapter):
         scope = current_scope()
         if scope is None:
             return await _answer(self.program, task_input, None)
-        passage = await asyncio.to_thread(handover_of(scope).open, scope)
+        passage = await asyncio.to_thread(passage_of, scope)
         try:
             answer = await _answer(self.program, task_input, passage)
         except ProgramError:
             _stop_if_asked(passage)
             raise
-        finally:
-            passage.close()
         _stop_if_asked(passage)
         return answer
 

@@ -87,10 +87,11 @@ class GatewayApp:
         passage = self._passage(request)
         if isinstance(passage, Response):
             return passage
+        providers = next(passage.lanes[token] for token in _tokens(request) if token in passage.lanes)
         path, provider = f"/{request.path_params['path']}", request.path_params["provider"]
         agent = request.headers.get(AGENT_HEADER)
         try:
-            return await self._through(request, passage.scope, agent, path, provider, passage.providers)
+            return await self._through(request, passage.scope, agent, path, provider, providers)
         except RolloutStopped as stopped:
             passage.stopped = stopped
             return _refused(path, stopped, 403)
@@ -131,8 +132,7 @@ class GatewayApp:
         path = request.path_params.get("path", "")
         if passage is None:
             return _refused(f"/{path}", DataError("this rollout has ended, or never was"), 404)
-        given = request.path_params.get("key")
-        is_allowed = _is_same(given, passage.token) if given else _is_allowed(request, passage.token)
+        is_allowed = any(_is_allowed(request, token) for token in list(passage.lanes))
         return passage if is_allowed else self._not_allowed(request, True)
 
     def _not_allowed(self, request: Request, is_served: bool) -> Response:
@@ -148,15 +148,15 @@ class _Emitted(msgspec.Struct):
 
 
 def _is_allowed(request: Request, token: str) -> bool:
-    """Whatever way its SDK sends a key."""
+    given = [found.encode("utf-8", "replace") for found in _tokens(request)]
+    return any(secrets.compare_digest(one, token.encode()) for one in given)
+
+
+def _tokens(request: Request) -> list[str]:
+    """The keys that came along, whatever way an SDK sends them."""
     headers = request.headers
     bearer = headers.get("authorization", "").removeprefix("Bearer ")
-    given = [bearer, headers.get("x-api-key", ""), headers.get("api-key", "")]
-    return any(_is_same(one, token) for one in given)
-
-
-def _is_same(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode("utf-8", "replace"), token.encode())
+    return [bearer, headers.get("x-api-key", ""), headers.get("api-key", ""), request.path_params.get("key", "")]
 
 
 def _model(path: str, content: bytes) -> str:

@@ -28,7 +28,10 @@ class Passage(Protocol):
         ...
 
     def environment(self, before: Mapping[str, str]) -> dict[str, str]:
-        """The environment of such a program, given the one it would have had: no key of a provider is left in it."""
+        """The environment of such a program, given the one it would have had: no key of a provider is left in it.
+
+        Its calls go on to where that one would have led them. An environment that leads here already stays as it is.
+        """
         ...
 
     def close(self) -> None:
@@ -42,11 +45,17 @@ class Handover(Protocol):
     def open(self, scope: Scope) -> Passage: ...
 
 
-def handover_of(scope: Scope) -> Handover:
-    """The scope's own, or this process's."""
+def passage_of(scope: Scope) -> Passage:
+    """The scope's passage, opened when it is first needed; it lives as long as the scope does, and closes with it."""
+    with _lock:
+        if scope.passage is None:
+            scope.passage = _handover_of(scope).open(scope)
+        return scope.passage
+
+
+def _handover_of(scope: Scope) -> Handover:
     if scope.handover is not None:
         return scope.handover
-    with _lock:
-        if not _own:
-            _own.append(_HANDOVERS.load("loopback")())
-        return _own[0]
+    if not _own:
+        _own.append(_HANDOVERS.load("loopback")())
+    return _own[0]

@@ -22,7 +22,7 @@ from agentlightning.errors import AgentError, RolloutStopped
 from agentlightning.interception.reporting import REWARD_URL, report_reward
 
 if TYPE_CHECKING:
-    from agentlightning.interception.handover import Handover
+    from agentlightning.interception.handover import Handover, Passage
     from agentlightning.interception.recorder import Recorder
     from agentlightning.interception.tools import ToolModes
 
@@ -66,6 +66,7 @@ class Scope:
         self.tools = tools
         self.responder = responder
         self.handover = handover
+        self.passage: Passage | None = None
         self.attempt = attempt
         self.mode = mode
         self.rewards: list[Reward] = []
@@ -98,6 +99,8 @@ class Scope:
     def close(self) -> None:
         """End the scope: whatever still runs under it may not call a model any more."""
         self._is_closed = True
+        if self.passage is not None:
+            self.passage.close()
 
 
 _SCOPE: ContextVar[Scope | None] = ContextVar("agentlightning_scope", default=None)
