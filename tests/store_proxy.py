@@ -15,6 +15,9 @@ import httpx
 
 _NOT_PASSED_ON = ("host", "connection", "authorization", "accept-encoding", "x-goog-if-generation-match")
 
+_SOMEBODY = "AWS4-HMAC-SHA256 Credential=testing/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+"""moto checks no signature, but hides some objects from those who give none."""
+
 
 class Proxy:
     """`refuse(status, code, message)` answers everything so from then on; `allow()` ends that."""
@@ -47,6 +50,7 @@ class Proxy:
             self.num_refused += 1
             return httpx.Response(self.refusal[0], content=self.refusal[1], headers={"content-type": "application/xml"})
         passed = {name: value for name, value in headers.items() if name.lower() not in _NOT_PASSED_ON}
+        passed["authorization"] = _SOMEBODY
         if headers.get("x-goog-if-generation-match") == "0":
             passed["if-none-match"] = "*"
         return self._client.request(method, self._target + path, headers=passed, content=body)

@@ -8,9 +8,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from agentlightning.errors import StoreError
+from agentlightning.store.group_commit import closed
 from agentlightning.store.objects_index import SegmentIndex
 from agentlightning.store.objects_place import Missing, Objects
 from agentlightning.store.objects_progress import Progress, parse_progress
@@ -50,6 +51,7 @@ class SegmentReader:
         self._index = index
         self._moved: dict[SegmentId, str] = {}
         """Segments whose first object is gone → the one to read, where a listing showed it."""
+        self._is_closed = False
         self._lock = threading.Lock()
         self._tickets = itertools.count(1)
         self._last_ticket = self._last_served = 0
@@ -64,7 +66,12 @@ class SegmentReader:
         with self._lock:
             if self._last_served < ticket:
                 served = self._last_ticket
-                self._take_in()
+                try:
+                    self._take_in()
+                except (RuntimeError, CancelledError):  # the pool ended under it: the store is being closed
+                    if not self._is_closed:
+                        raise
+                    raise closed(self._objects.place) from None
                 self._last_served = served
         if self._objects.damaged == "refuse" and (damage := self._index.damage()):
             raise StoreError(damage[0])
@@ -103,6 +110,7 @@ class SegmentReader:
         return found
 
     def close(self) -> None:
+        self._is_closed = True
         self._pool.shutdown(cancel_futures=True)
 
     def _take_in(self) -> None:

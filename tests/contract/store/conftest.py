@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ PLACES: dict[str, Callable[[Path], Place]] = {
     "s3": lambda folder: servers.s3(),
     "azure": lambda folder: servers.azure(),
 }
+if os.environ.get("AGENTLIGHTNING_TEST_GCS"):  # through a proxy and moto, which takes minutes
+    PLACES["gcs"] = lambda folder: servers.gcs()
 
 
 @pytest.fixture(params=PLACES)
