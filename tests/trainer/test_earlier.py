@@ -78,9 +78,9 @@ def test_several_fields_stay_the_agents_own() -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ({"input": "a", "expeted": "b"}, "1 task has a field 'expeted', which is kept as metadata. Did you mean 'expected'"),
+        ({"input": "a", "expeted": "b"}, "1 task has a field 'expeted', which is kept as metadata. Did you mean 'expe"),
         ({"input": "a", "anwser": "b"}, "Did you mean 'answer'?"),
-        ({"imput": "a", "expected": "b"}, "a field 'imput', which is given to the agent by that name. Did you mean 'input'?"),
+        ({"imput": "a", "expected": "b"}, "'imput', which is given to the agent by that name. Did you mean 'input'?"),
     ],
 )  # fmt: skip
 def test_a_misspelt_field_is_doubted(task: dict[str, Any], said: str) -> None:

@@ -35,7 +35,7 @@ def check_adapter(kind: type[Adapter], agent: Any, task_input: str | dict[str, A
     for stranger in _STRANGERS:
         _check_stranger(kind, stranger)
     adapter = kind(agent)
-    label = adapter.label()
+    label: Any = adapter.label()
     expect(isinstance(label, str) and label.strip(), "label() is a readable id.", repr(label))
     expect(
         kind(agent).label() == label, "The same agent has the same label.", f"{label!r}, then {kind(agent).label()!r}"

@@ -55,7 +55,8 @@ def check_algorithm(make: Make) -> None:
 
 
 def _check_kind(make: Make) -> None:
-    algorithm, other = make(), make()
+    given: Any = make
+    algorithm, other = given(), given()
     expect(
         isinstance(algorithm, BaseAlgorithm),
         "An algorithm is a subclass of agentlightning.BaseAlgorithm.",
@@ -136,7 +137,8 @@ class _Bench:
 
 
 def _check_result(result: TrainingResult) -> None:
-    expect(isinstance(result.policy, Policy), "train() gives back a Policy.", type(result.policy).__name__)
+    policy: Any = result.policy
+    expect(isinstance(policy, Policy), "train() gives back a Policy.", type(policy).__name__)
     for entry in result.history:
         expect(entry.reason.strip(), "Every decision says why.", f"{entry.decision} {entry.policy_id} without a reason")
 

@@ -48,7 +48,7 @@ def _cases(own: Sequence[Case]) -> Iterable[tuple[str, Task, Trajectory]]:
     yield "an answer that is a mapping", plain, _rollout({"answer": 4})
     yield "an answer that is a list", plain, _rollout([4, "4"])
     yield "a task that expects nothing", Task("t2", "Say hello."), _rollout("hello")
-    yield "an answer in another script", Task("t4", "问题", expected="答案"), _rollout("答案 ✓")
+    yield "an answer in another script", Task("t3", "二加二？", expected="4"), _rollout("答案：4 ✓")
     for number, (task, trajectory) in enumerate(own, start=1):
         yield f"your case {number}", task, trajectory
 
