@@ -221,6 +221,28 @@ def test_cross_entropy_is_the_mean_over_all_trained_tokens() -> None:
     assert_close(gradient(learner(), samples, Learning(loss="cross_entropy")), plain_gradient(plain))
 
 
+def test_dpo_with_smoothing_and_cross_entropy_equals_its_formula() -> None:
+    from torch.nn.functional import logsigmoid
+
+    data = pairs()
+    base = make_model("qwen")
+
+    def gain(model: Any, sample: Sample) -> tuple[Any, Any]:
+        new, start = sum(plain_logprobs(model, sample)), sum(plain_logprobs(base, sample))
+        return new - start.detach(), new / sample.num_sampled
+
+    def plain(model: Any) -> Any:
+        total: Any = 0.0
+        for pair in data:
+            (better, mean), (worse, _) = gain(model, pair.better), gain(model, pair.worse)
+            margin = 0.3 * (better - worse)
+            total = total - 0.8 * logsigmoid(margin) - 0.2 * logsigmoid(-margin) - 0.5 * mean
+        return total / len(data)
+
+    learning = Learning(loss="dpo", options={"beta": 0.3, "label_smoothing": 0.2, "sft_coef": 0.5})
+    assert_close(gradient(learner(), data, learning), plain_gradient(plain))
+
+
 def test_a_critic_learns_the_returns_it_is_given() -> None:
     by, samples = learner("lora"), rollouts()
     for _ in range(40):

@@ -45,7 +45,7 @@ class Learner:
         self._max_context = int(getattr(base.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
         self._num_vocabulary = int(base.get_input_embeddings().weight.shape[0])
         if saves_memory:
-            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _recompute_layers(base)
 
     def update(
         self,
@@ -228,6 +228,15 @@ class Learner:
 
     def _check(self, rows: Iterable[Item]) -> None:
         check_rows(rows, num_vocabulary=self._num_vocabulary, max_context=self._max_context)
+
+
+def _recompute_layers(model: Any) -> None:
+    """Under the name that this transformers has for it."""
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 def _spread(row: Item, values: list[float]) -> list[float]:

@@ -133,6 +133,7 @@ class LoraWeights:
             self._tuner.peft_config[key] = config
             self._tuner.active_adapter = key  # peft looks at the active one's config, and that may have been deleted
             self._tuner.inject_adapter(self.base, key)
+        self.base.train(self.base.training)  # the new layers too: their dropout would be at work in eval mode
         self.layers = {name: module for name, module in self.base.named_modules() if isinstance(module, LoraLayer)}
         self._active = None  # peft activated something
         self.activate("")

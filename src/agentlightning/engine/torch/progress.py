@@ -85,6 +85,8 @@ def write_checkpoint(folder: Path, weights: Weights, adapter: str, progress: Pro
 
 def read_checkpoint(folder: Path, weights: Weights, adapter: str) -> tuple[Progress, int]:
     """The adapter goes on from there; gives its progress and seed. ModelError when nothing readable is there."""
+    import pickle
+
     import torch
 
     settle(folder)
@@ -94,7 +96,7 @@ def read_checkpoint(folder: Path, weights: Weights, adapter: str) -> tuple[Progr
         exact = read_version(folder / "weights.safetensors")
         if saved.start:
             weights.add(read_version(folder / "start.safetensors"))
-    except (OSError, RuntimeError, EOFError, msgspec.DecodeError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, msgspec.DecodeError) as error:
         raise ModelError(f"{folder} holds no checkpoint that can be read: {error}") from error
     weights.put(adapter, exact, start=saved.start)
     progress = begin(weights.parameters(adapter))
