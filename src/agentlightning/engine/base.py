@@ -23,7 +23,7 @@ VERSION_PREFIX = "w-"
 ENGINES = Registry(
     "engine",
     {
-        "torch": "agentlightning.engine.torch.engine:TorchEngine",
+        "torch": "agentlightning.engine.torch.settings:torch_engine",
         "vllm": "agentlightning.engine.vllm.engine:VllmEngine",
     },
 )
