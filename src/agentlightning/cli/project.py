@@ -33,8 +33,16 @@ budget:
 @click.option("--ollama", is_flag=True, help="Use an Ollama server on localhost (port 11434).")
 @click.option("--vllm", is_flag=True, help="Use a vLLM server on localhost (port 8000).")
 @click.option("--model", help="Model name to ask for; by default the first the endpoint offers, or gpt-4o-mini.")
-def demo(output: str, seed: int, simulated: bool, ollama: bool, vllm: bool, model: str | None) -> None:
+@click.option("--weights", is_flag=True, help="Train an embedded model too: instructions, SFT, then RL. Needs PyTorch.")
+def demo(output: str, seed: int, simulated: bool, ollama: bool, vllm: bool, model: str | None, weights: bool) -> None:
     """Optimise a small agent end to end and show what came of it; offline, without a key, unless you say otherwise."""
+    if weights:
+        from agentlightning.demo.sql.story import tell as tell_of_weights
+
+        if ollama or vllm or model:
+            raise ConfigError("--weights trains the embedded model, so --ollama, --vllm and --model do not go with it.")
+        tell_of_weights(output=output, seed=seed)
+        return
     from agentlightning.demo.story import tell
 
     local = "ollama" if ollama else "vllm" if vllm else None

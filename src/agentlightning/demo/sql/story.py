@@ -28,12 +28,13 @@ from agentlightning.trainer.trainer import Trainer
 MODEL = Path(__file__).with_name("model")
 SIZES = {"train": 160, "validation": 60, "test": 200}
 STAGES: list[dict[str, Any]] = [
-    {"name": "apo", "params": {"rounds": 4, "bootstrap_demos": 0, "patience": 3}},
-    {"name": "sft", "params": {"rollouts_per_task": 2, "epochs": 2, "learning_rate": 5e-4}},
-    {"name": "rl", "params": {}},
+    {"name": "apo", "params": {"rounds": 3, "minibatch_size": 24, "bootstrap_demos": 0, "delete_lines": False}},
+    {"name": "sft", "params": {"rollouts_per_task": 1, "epochs": 1, "learning_rate": 5e-4}},
+    {"name": "rl", "params": {"iterations": 16, "batch_size": 16, "group_size": 8, "evaluate_every": 8}},
 ]
 ENGINE = {"name": "torch", "method": "full", "device": "cpu"}
 """So small a model has no use for adapters."""
+FREE = {"prices": {name: {"input": 0.0, "output": 0.0} for name in ("simulated-optimizer", "demo-model", str(MODEL))}}
 
 
 def tell(*, output: str, seed: int) -> TrainingResult:
@@ -46,13 +47,15 @@ def tell(*, output: str, seed: int) -> TrainingResult:
         _introduce(console, ordinary.__file__)
         folder = Path(output)
         trainer = Trainer(
-            agent=wrap_agent(ordinary.answer, agent_type="openai_sdk"),
+            agent=wrap_agent(ordinary.answer, agent_type="openai_sdk", tools={"sql": "live"}),
             algorithm=STAGES,
             models={"policy": str(MODEL), "optimizer": {"model": "simulated-optimizer", "base_url": optimizer_url}},
-            engine=ENGINE,
+            config={"engine": ENGINE},
             reward=answered_from_data,
             max_epochs=1,
+            max_in_flight=64,
             seed=seed,
+            budget=FREE,
             data_dir=folder / "trajectory_data",
             output_dir=folder / "optimized_results",
         )
