@@ -117,7 +117,7 @@ def test_a_query_that_never_ends_scores_zero_and_the_reference_is_still_heard():
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
     def quick(task: Any, trajectory: Any) -> Any:
-        return sql_execution(task, trajectory, wall_seconds=1.0)
+        return sql_execution(task, trajectory, wall_seconds=4.0)
 
     said = judged(quick, endless, "SELECT 1", schema=SCHEMA)
     assert said.value == 0.0 and "the query gave no answer" in said.reason
@@ -228,7 +228,7 @@ def test_tests_of_every_form_pass_and_fail(tests: Any, metadata: Any):
 )
 def test_a_program_that_exits_prints_or_breaks_out_has_passed_nothing(cheat: str):
     def quick(task: Any, trajectory: Any) -> Any:
-        return code_execution(task, trajectory, wall_seconds=2.0)
+        return code_execution(task, trajectory, wall_seconds=4.0)
 
     said = judged(quick, cheat, tests="assert double(2) == 4")
     assert said.value == 0.0 and said.reason.startswith("0 of 1 pass")

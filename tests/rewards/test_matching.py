@@ -9,7 +9,6 @@ import pytest
 from tests.rewards.cases import rollout
 
 from agentlightning.data.trajectory import Reward
-from agentlightning.rewards import matching
 from agentlightning.rewards.matching import (
     contains,
     exact_match,
@@ -116,6 +115,9 @@ def test_the_emitted_reward_comes_first_and_the_last_one_counts() -> None:
     tone = Reward(0.1, name="tone", source="emitted", is_metric=True)
     given = task_success_rate(*rollout("a", "b", rewards=[*emitted, tone, Reward(0.9, source="human")]))
     assert given == emitted[-1]
+    assert task_success_rate(*rollout("a", "a", error="emit_reward was given nan, which is no finite number")) is None
+    about_one_answer = Reward(0.25, source="emitted", step=0)
+    assert task_success_rate(*rollout("a", "a", rewards=[about_one_answer])).value == 1.0  # type: ignore[union-attr]
     given = task_success_rate(*rollout("a", "A"))
     assert given is not None and (given.value, given.source) == (1, "expected")
 
@@ -144,8 +146,13 @@ def test_a_huge_output_makes_a_short_reason() -> None:
     assert len(reason) < 300
 
 
-def test_every_public_function_of_the_module_is_known_by_name() -> None:
+def test_every_reward_function_is_known_by_its_name() -> None:
+    from importlib import import_module
+
     from agentlightning.rewards import REWARDS
 
-    marked = {name for name, value in vars(matching).items() if hasattr(value, "agentlightning_reward")}
-    assert marked == set(REWARDS.builtin)
+    modules = {path.partition(":")[0] for path in REWARDS.builtin.values()}
+    found = [vars(import_module(module)).items() for module in modules]
+    marked = {name for items in found for name, value in items if hasattr(value, "agentlightning_reward")}
+    functions = {name for name, path in REWARDS.builtin.items() if path.partition(":")[2] == name}
+    assert marked == functions and {"exact_match", "sql_execution", "latency"} <= functions

@@ -66,7 +66,9 @@ def json_valid(_task: Task, trajectory: Trajectory) -> Reward | None:
 @reward
 def task_success_rate(task: Task, trajectory: Trajectory) -> Reward | None:
     """The reward the agent emitted last, if it did; else `expected_match`."""
-    emitted = [given for given in trajectory.rewards if given.source == "emitted" and not given.is_metric]
+    emitted = [r for r in trajectory.rewards if r.source == "emitted" and not r.is_metric and r.step is None]
+    if trajectory.status == "succeeded" and trajectory.error:
+        return None  # it emitted what is no number, and no other judge steps in for it
     return emitted[-1] if emitted else expected_match(task, trajectory)
 
 

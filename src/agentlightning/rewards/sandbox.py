@@ -34,6 +34,7 @@ Ending = Literal["exited", "killed", "timeout", "output"]
 """killed: by a signal, such as the CPU limit's. timeout and output: ended by us, for wall time or too much output."""
 
 _LAUNCHER = str(Path(__file__).with_name("sandbox_launcher.py"))
+_SETUP_SECONDS = 60.0
 _WORDS: dict[Mode, str] = {
     "namespaces": "Linux namespaces: own files, no network, own processes, limits on time and memory",
     "landlock": "Landlock and seccomp: files fenced, no sockets, no signals, limits on time and memory; "
@@ -174,7 +175,7 @@ def _run(mode: Mode, program: Program, limits: Limits) -> Outcome:
             finally:
                 os.close(taken)
             with launcher:
-                streams, ended_by_us = _read(launcher, status, started + limits.wall_seconds, limits, mode)
+                streams, ended_by_us = _read(launcher, status, limits, mode)
     return _outcome(mode, streams, ended_by_us, time.monotonic() - started)
 
 
@@ -208,10 +209,12 @@ def _launch(mode: Mode, program: Program, limits: Limits, folder: str, status: i
         )
 
 
-def _read(
-    launcher: subprocess.Popen[bytes], status: Any, deadline: float, limits: Limits, mode: Mode
-) -> tuple[_Streams, Ending | None]:
-    """Everything the program says, up to the limits; then the launcher is gone, and the program with it."""
+def _read(launcher: subprocess.Popen[bytes], status: Any, limits: Limits, mode: Mode) -> tuple[_Streams, Ending | None]:
+    """Everything the program says, up to the limits; then the launcher is gone, and the program with it.
+
+    The wall time is the program's own: a busy machine that takes long to build the walls does not use it up.
+    """
+    deadline = time.monotonic() + _SETUP_SECONDS + limits.wall_seconds
     streams, ended_by_us = _Streams(bytearray(), bytearray(), bytearray()), None
     assert launcher.stdout is not None and launcher.stderr is not None
     with selectors.DefaultSelector() as selector:
@@ -226,6 +229,8 @@ def _read(
                 deadline = time.monotonic() + 5.0
             for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
                 chunk = os.read(key.fd, 65536)
+                if key.data is streams.status and not key.data and ended_by_us is None:
+                    deadline = time.monotonic() + limits.wall_seconds
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif len(key.data) < limits.output_bytes:

@@ -94,7 +94,7 @@ class _Bound:
         given = read_feedback(await self._feedback(trajectory.id)) if self._feedback else []
         if rating := ratings(given).get(trajectory.id):
             return rating.as_reward(self.name)
-        emitted = [each for each in trajectory.rewards if each.source == "emitted" and each.name == self.name]
+        emitted = [r for r in trajectory.rewards if r.source == "emitted" and r.name == self.name and r.step is None]
         if emitted:
             return emitted[-1]
         return await self._judge(task, trajectory) if self._judge else None
