@@ -68,7 +68,8 @@ class AgentSection(Section):
     type: str | None = None
     """Framework or SDK the agent is built on, such as `openai_sdk` or `function`. Detected when not given."""
     path: PathText | None = None
-    """Where the agent is: `file.py`, `file.py:object` or `package.module:object`."""
+    """Where the agent is: `file.py`, `file.py:object` or `package.module:object`; with type `process`, the command that
+    starts it: `node agent.js`."""
     target_agents: list[str] | None = None
     """Names of the agents to optimise; the others stay as they are. All of them when not given."""
     timeout_seconds: PositiveFloat | None = None
