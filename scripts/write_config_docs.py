@@ -108,6 +108,8 @@ def _value(spec: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_value(entry) for entry in spec["anyOf"] if entry.get("type") != "null"))
     if "$ref" in spec:
         return "mapping"
+    if "prefixItems" in spec:
+        return f"list of {len(spec['prefixItems'])} {_value(spec['prefixItems'][0])}s"
     if spec.get("type") == "array":
         return f"list of {_plural(spec['items'])}"
     if spec.get("type") == "object" and isinstance(inner := spec.get("additionalProperties"), dict):
