@@ -1,7 +1,8 @@
 # Everything a developer does, each from a machine with nothing but Python 3.11–3.13 and make.
 # Environments are made when missing and brought up to date when pyproject.toml changes.
 #
-#   make demo            optimise a small agent end to end, offline     (ARGS="--output DIR …" goes to the command)
+#   make demo            instructions, then weights: train a small agent, offline; installs PyTorch (TORCH=torch==… names one)
+#   make demo-light      its little sister: instructions only, no PyTorch  (ARGS="--output DIR …" goes to the command)
 #   make test            the tests                                      (ARGS="-k name …" goes to pytest)
 #   make lint            style and formatting
 #   make check           lint, types and tests
@@ -19,6 +20,8 @@
 VENV ?= .venv
 SIDE ?= .venvs
 ARGS ?=
+TORCH ?=
+comma := ,
 FRAMEWORKS := openai-0.28 openai-2
 PINS_openai-0.28 := openai==0.28.1 requests aiohttp
 PINS_openai-2 := openai==2.54.0
@@ -62,6 +65,11 @@ $(SIDE)/demo/.installed: pyproject.toml
 	$(call install,$(SIDE)/demo,-e '.[demo]')
 	@touch $@
 
+$(SIDE)/demo-weights/.installed: pyproject.toml
+	$(call make_venv,$(SIDE)/demo-weights)
+	$(call install,$(SIDE)/demo-weights,-e '.[demo$(comma)train]' $(TORCH))
+	@touch $@
+
 TEST_TOOLS := 'pytest>=8.3' 'pytest-timeout>=2.3' 'hypothesis>=6.100'
 
 $(FRAMEWORKS:%=$(SIDE)/%/.installed): $(SIDE)/%/.installed: pyproject.toml Makefile
@@ -85,7 +93,10 @@ $(SIDE)/azurite/.installed:
 
 # ── what they are for ──
 
-demo demo-light: $(SIDE)/demo/.installed
+demo: $(SIDE)/demo-weights/.installed
+	$(SIDE)/demo-weights/bin/agentlightning demo --weights $(ARGS)
+
+demo-light: $(SIDE)/demo/.installed
 	$(SIDE)/demo/bin/agentlightning demo $(ARGS)
 
 test: $(VENV)/.installed

@@ -27,7 +27,7 @@ def test_all_stages_run_and_the_environment_is_as_before(
     before = dict(os.environ)
     result = story.tell(output=str(tmp_path), seed=0)
     assert dict(os.environ) == before
-    told = capsys.readouterr().out
+    told = "".join(capsys.readouterr())
     assert all(part in told for part in ("made lazy", "simulated optimiser", "1-apo", "2-sft", "3-rl"))
     assert 0.0 <= (result.baseline or 0.0) <= 1.0
     saved = {path.name for path in (tmp_path / "optimized_results").iterdir()}
