@@ -56,3 +56,10 @@ def test_threads_lose_nothing() -> None:
         list(pool.map(lambda _: ledger.add("task", "gpt-4o", USAGE), range(2000)))
     assert ledger.snapshot().input_tokens == 2_000_000
     assert ledger.snapshot().calls == 2000
+
+
+def test_an_answer_of_our_own_engine_costs_nothing_and_is_known_to():
+    ledger = Ledger()
+    assert ledger.add("task", "./my-model", Usage(100, 10), is_ours=True) == 0.0
+    cost = ledger.snapshot()
+    assert (cost.usd, cost.unpriced_calls, cost.tokens, cost.task_calls) == (0.0, 0, 110, 1)

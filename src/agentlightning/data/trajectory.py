@@ -9,6 +9,8 @@ import msgspec
 from agentlightning.data.call import Call, Reply, Usage
 from agentlightning.data.task import Split
 
+ENGINE = "engine:"
+"""What the endpoint of a step begins with that an engine of ours answered."""
 StepKind = Literal["model", "tool", "function"]
 RolloutStatus = Literal["succeeded", "failed", "timeout", "stopped"]
 """succeeded: the agent returned. stopped: ended by us (budget, Ctrl-C); never evidence about the agent."""
@@ -42,7 +44,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stream was not read to its end."""
     dialect: str | None = None
     endpoint: str | None = None
-    """Scheme, host and path that were called; never the query or a header."""
+    """Scheme, host and path that were called, never the query or a header; or `engine:` and the model that answered."""
     policy_id: str | None = None
     steered_sites: list[str] = []
     missed_sites: list[str] = []
@@ -50,6 +52,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_ids: list[int] | None = None
     completion_ids: list[int] | None = None
     logprobs: list[float] | None = None
+
+    @property
+    def is_from_engine(self) -> bool:
+        """Was it answered by an engine of ours, so that nothing was sent?"""
+        return self.endpoint is not None and self.endpoint.startswith(ENGINE)
 
 
 class Reward(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agentlightning.data.call import Call, Reply
-from agentlightning.data.trajectory import Step
+from agentlightning.data.trajectory import ENGINE, Step
 from agentlightning.errors import DataError
 from agentlightning.interception.credentials import credentials, without
 from agentlightning.interception.dialects.base import Body, decode_object
@@ -25,7 +25,7 @@ _GZIP = b"\x1f\x8b"
 def read_step(exchange: Exchange, rollout_id: str, step_id: str) -> Step:
     """The step of an exchange, as far as it has come."""
     url = str(exchange.url)
-    reached = _without_query(url) if exchange.asked is None else f"engine:{_model(exchange)}"
+    reached = _without_query(url) if exchange.asked is None else f"{ENGINE}{_model(exchange)}"
     call, refused = _call(exchange)
     reply, failed, is_whole = _answer(exchange)
     call, reply, error = _without_secrets(call, reply, failed or refused, credentials(exchange.headers, url))

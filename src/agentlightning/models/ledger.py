@@ -50,9 +50,12 @@ class Ledger:
         self._cost = start or Cost()
         self._lock = threading.Lock()
 
-    def add(self, role: Role, model: str, usage: Usage | None) -> float | None:
-        """Count an answered call, and return its price in USD (None when it is not known)."""
-        usd = price(model, usage, self._overrides) if usage is not None else None
+    def add(self, role: Role, model: str, usage: Usage | None, *, is_ours: bool = False) -> float | None:
+        """Count an answered call, and return its price in USD (None when it is not known).
+
+        `is_ours`: an engine on this machine answered, so nobody bills it.
+        """
+        usd = 0.0 if is_ours else price(model, usage, self._overrides) if usage is not None else None
         if self._parent is not None:
             self._parent.add(role, model, usage)
         with self._lock:

@@ -217,7 +217,8 @@ class Runner:
         if step.reply is None:
             budget.ledger.add_failed("task")
             return
-        usd = budget.ledger.add("task", step.reply.model or (step.call.model if step.call else ""), step.reply.usage)
+        model = step.reply.model or (step.call.model if step.call else "")
+        usd = budget.ledger.add("task", model, step.reply.usage, is_ours=step.is_from_engine)
         if usd is not None:
             self._usd[step.rollout_id] = self._usd.get(step.rollout_id, 0.0) + usd
 
