@@ -53,7 +53,6 @@ class _Turn(msgspec.Struct, frozen=True):
     before: str
     """The template's text up to the answer, without its opener."""
     said: Said
-    reply: Message
 
 
 class Prompts:
@@ -93,7 +92,7 @@ class Prompts:
         turns = self._rollouts.setdefault(rollout_id, {})
         self._rollouts.move_to_end(rollout_id)
         before = prompt.text.removesuffix(self._template.opener)
-        turns[_next_key(prompt.keys[-1], reply)] = _Turn(prompt.ids + completion_ids, before, said, reply)
+        turns[_next_key(prompt.keys[-1], reply)] = _Turn(prompt.ids + completion_ids, before, said)
         while len(self._rollouts) > _MAX_ROLLOUTS:
             self._rollouts.popitem(last=False)
 
@@ -108,7 +107,7 @@ class Prompts:
         place, last = -1, None
         for index, key in enumerate(keys[:-1]) if turns else ():
             if turns and (turn := turns.get(key)):
-                recalled[index] = _with_reasoning(messages[index], turn.reply)
+                recalled[index] = _with_reasoning(messages[index], turn.said)
                 place, last = index, turn
         return recalled, place, last
 
@@ -184,9 +183,10 @@ def _call(function: Mapping[str, Any]) -> list[Any]:
     return [function.get("name"), read_object(given) if isinstance(given, str) else given]
 
 
-def _with_reasoning(message: Message, reply: Message) -> Message:
-    reasoning = reply.get("reasoning_content")
-    return message if not reasoning or message.get("reasoning_content") else message | {"reasoning_content": reasoning}
+def _with_reasoning(message: Message, said: Said) -> Message:
+    if not said.reasoning or message.get("reasoning_content"):
+        return message
+    return message | {"reasoning_content": said.reasoning}
 
 
 def _is_same(told: Said, said: Said) -> bool:
