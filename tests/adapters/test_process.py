@@ -25,6 +25,7 @@ from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered
 from agentlightning.interception.transports import install
 from agentlightning.trainer.config import load_config
+from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
 from agentlightning.trainer.resolve import load_agent
 
 PYTHON = [sys.executable, "-I"]
@@ -207,6 +208,19 @@ time.sleep(60)
     asyncio.run(main())
     while any(alive(int(pid)) for pid in pids.read_text().split()):  # the system takes its time; the test's is limited
         time.sleep(0.01)
+
+
+def test_a_rollout_that_runs_out_of_time_leaves_no_program_behind(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    text = f"import os, time; open({str(pids)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    adapter, threads = ProcessAdapter(python(tmp_path, text)), AgentThreads()
+    try:
+        with pytest.raises(RolloutTimeout):
+            asyncio.run(threads.run(lambda: adapter.invoke("x"), Scope("agent", recorder=Recorder()), 3))
+        while alive(int(pids.read_text())):
+            time.sleep(0.01)
+    finally:
+        threads.close()
 
 
 def test_what_a_program_leaves_running_does_not_keep_it_from_ending(tmp_path: Path) -> None:

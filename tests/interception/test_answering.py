@@ -22,7 +22,7 @@ from agentlightning.data.trajectory import Step
 from agentlightning.errors import ContextTooLong, DataError, ModelError, RolloutStopped
 from agentlightning.interception.endpoint import seen_endpoint
 from agentlightning.interception.recorder import Recorder
-from agentlightning.interception.scope import Scope, entered, speaking
+from agentlightning.interception.scope import Scope, current_scope, entered, speaking
 
 NOWHERE = "http://192.0.2.1"
 """An address kept for documentation: whatever is sent there is lost."""
@@ -154,6 +154,18 @@ def test_a_responder_that_raises_at_once_is_told_in_the_same_way() -> None:
         answer = post("httpx", URL, QUESTION)
     assert answer.status == 500 and b"no chat template" in answer.body
     assert len(recorder.steps()) == 1
+
+
+def test_what_a_responder_does_is_no_part_of_the_rollout() -> None:
+    seen: list[Any] = []
+
+    class Looking:
+        def respond(self, *_: Any) -> None:
+            seen.append(current_scope())
+
+    with FakeOpenAI() as server, rollout(responder=Looking()):
+        post("httpx", server.base_url + "/chat/completions", QUESTION)
+    assert seen == [None] and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -16,10 +16,10 @@ from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.record import new_id
 from agentlightning.errors import ContextTooLong, DataError
 from agentlightning.interception.dialects.base import Body, Dialect
+from agentlightning.interception.scope import Scope, entered
 
 if TYPE_CHECKING:
     from agentlightning.interception.exchange import Exchange
-    from agentlightning.interception.scope import Scope
 
 _STREAM_TYPES = {"event-stream": "text/event-stream", "ndjson": "application/x-ndjson"}
 _MAX_CONVERSATIONS = 10_000
@@ -51,7 +51,8 @@ def ask(exchange: Exchange, scope: Scope, body: Body, call: Call) -> bool:
     exchange.asked, exchange.wants_usage = call, exchange.dialect.wants_usage(body)
     try:
         exchange.asked = _continued(call, scope.conversations)
-        exchange.answering = scope.responder.respond(exchange.asked, scope.policy, rollout_id)
+        with entered(None):  # it may start threads and programs of its own, which are no part of the rollout
+            exchange.answering = scope.responder.respond(exchange.asked, scope.policy, rollout_id)
     except Exception as error:  # noqa: BLE001 - told to the agent, as a provider's error would be
         exchange.answering = Future()
         exchange.answering.set_exception(error)
