@@ -86,7 +86,8 @@ class Engine(Protocol):
 
     def sample(self, call: Call, *, weights: str = "", rollout_id: str = "") -> Future[Reply]:
         """Answer a call. The reply has `prompt_ids`, `completion_ids` and `logprobs` (natural log, of each sampled id
-        at the temperature it was sampled with), so what is learned later is exactly what was sampled.
+        at the temperature it was sampled with; of greedy ones at 1; top_p and top_k do not count), so what is learned
+        later is exactly what was sampled.
 
         Honoured parameters: temperature, top_p, top_k, max_tokens (and its other names), stop, seed, n, tool_choice,
         parallel_tool_calls. Calls of one `rollout_id` reuse the ids, and the cache, of their unchanged history.

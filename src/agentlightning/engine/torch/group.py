@@ -245,11 +245,9 @@ class Group:
         )
 
     def _added(self, rows: Sequence[Row], ids: Tensor, logprobs: Tensor) -> list[Row]:
-        """One transfer from the device for both."""
-        import torch
-
-        both = torch.cat([ids.double(), logprobs.double()], dim=1).tolist()
-        return [row for row, (id, logprob) in zip(rows, both, strict=True) if row.add(int(id), logprob)]
+        """The one place where a step waits for the device."""
+        drawn = zip(rows, ids.flatten().tolist(), logprobs.flatten().tolist(), strict=True)
+        return [row for row, id, logprob in drawn if row.add(id, logprob)]
 
     def _reserve(self, num_rows: int, length: int) -> None:
         import torch
