@@ -11,7 +11,10 @@ from tests.models_made_here import make_model
 
 from agentlightning.data.sample import Sample, Turn
 from agentlightning.engine.base import Learning, Pair
+from agentlightning.engine.torch import losses
+from agentlightning.engine.torch.items import groups
 from agentlightning.engine.torch.learner import Learner
+from agentlightning.engine.torch.reading import Reader
 from agentlightning.engine.torch.weights import AdapterPlan, Weights
 
 
@@ -86,11 +89,11 @@ def gradient(
     learning: Learning,
     *,
     adapter: str = "a",
-    num_passes: int = 1,
 ) -> list[Any]:
     """Of the first step's loss: all passes are run, and the step is not taken."""
+    entries = groups(samples, losses.load(learning.loss, learning.options), learning.loss)
     passes = by.updating(samples, adapter=adapter, learning=learning)
-    for _ in range(num_passes):
+    for _ in Reader(by.weights).passes(entries, learning.max_tokens_per_pass):
         next(passes)
     found = [None if p.grad is None else p.grad.clone() for p in by.weights.parameters(adapter)]
     passes.close()

@@ -283,3 +283,19 @@ def test_qlora_learns_on_a_cpu(tmp_path: Path) -> None:
     ids = torch.arange(5, 25)[None]
     with torch.no_grad(), by.weights.using(version) as ours:
         assert torch.allclose(model(ids).logits, ours(ids).logits, atol=2e-2)
+
+
+def test_passes_hold_few_enough_tokens_and_little_padding() -> None:
+    import random
+
+    from agentlightning.engine.torch.packing import passes
+
+    draw = random.Random(0)
+    lengths = [[draw.randrange(1, 300) for _ in range(draw.choice((1, 2)))] for _ in range(200)]
+    cut = passes(lengths, max_tokens=1000, max_padding=128)
+    assert sorted(index for part in cut for index in part) == list(range(200))
+    for part in cut:
+        rows = [length for index in part for length in lengths[index]]
+        padded = len(rows) * max(rows)
+        assert padded <= 1000 or len(part) == 1
+        assert padded - sum(rows) <= 128 or len(part) == 1

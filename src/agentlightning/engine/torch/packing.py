@@ -46,24 +46,27 @@ class Batch:
     """Flat: which row."""
 
 
-def passes(groups: Sequence[Sequence[int]], *, max_tokens: int, is_packed: bool = False) -> list[list[int]]:
+def passes(
+    groups: Sequence[Sequence[int]], *, max_tokens: int, max_padding: int, is_packed: bool = False
+) -> list[list[int]]:
     """Indices of groups (rows that must stay together, as lengths), cut into passes; the longest first.
 
-    A group longer than `max_tokens` gets a pass of its own.
+    A group longer than `max_tokens` gets a pass of its own. Where shorter rows would be padded by more than
+    `max_padding` tokens in all, another pass costs less.
     """
-    order = sorted(range(len(groups)), key=lambda index: -max(groups[index]))
     cut: list[list[int]] = []
-    size = longest = 0
-    for index in order:
+    size = padding = longest = 0
+    for index in sorted(range(len(groups)), key=lambda index: -max(groups[index])):
         lengths = groups[index]
-        longest = longest or max(lengths)
         added = sum(lengths) if is_packed else longest * len(lengths)
-        if not cut or size + added > max_tokens:
+        wasted = added - sum(lengths)
+        if not cut or size + added > max_tokens or padding + wasted > max_padding:
             cut.append([])
-            size, longest = 0, max(lengths)
+            longest, size, padding = max(lengths), 0, 0
             added = sum(lengths) if is_packed else longest * len(lengths)
+            wasted = added - sum(lengths)
         cut[-1].append(index)
-        size += added
+        size, padding = size + added, padding + wasted
     return cut
 
 

@@ -14,6 +14,9 @@ from agentlightning.engine.torch.weights import Weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_PADDING = {"cpu": 128, "gpu": 4096}
+"""Tokens of padding that cost about as much as one more pass costs to start."""
+
 
 class Reader:
     """Forward passes over rows, under weights by name."""
@@ -27,7 +30,8 @@ class Reader:
     def passes(self, entries: Sequence[Group], max_tokens: int) -> list[list[Group]]:
         """Groups of rows that go through the model together."""
         lengths = [[len(member.row.ids) for member in entry] for entry in entries]
-        cut = passes(lengths, max_tokens=max_tokens, is_packed=self._is_packed)
+        padding = MAX_PADDING["cpu" if self._device.type == "cpu" else "gpu"]
+        cut = passes(lengths, max_tokens=max_tokens, max_padding=padding, is_packed=self._is_packed)
         return [[entries[index] for index in part] for part in cut]
 
     def tokens(self, items: list[Item], adapter: str, loss: Loss) -> tuple[Tokens, Tensor | None]:
