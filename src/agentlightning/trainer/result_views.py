@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from agentlightning.errors import ConfigError, MissingExtra, near_miss
 from agentlightning.trainer import wording
 from agentlightning.trainer.evaluation import MIN_TEST_TASKS, paired_interval
 
-if TYPE_CHECKING:
-    from agentlightning.trainer.result import TrainingResult
-
 Table = Literal["tasks", "history"]
 
 _TASKS = ("task_id", "split", "outcome", "baseline_reward", "final_reward", "difference", "input", "expected",
           "baseline_output", "final_output", "baseline_reason", "final_reason")  # fmt: skip
+_HISTORY = ("policy_id", "parent_id", "decision", "reason", "stage", "iteration", "validation_mean", "site", "idea")
 _COLOURS = {"accepted": "tab:green", "rejected": "tab:gray"}
 
 
-def to_pandas(result: TrainingResult, table: Table) -> Any:
+def to_pandas(result: Any, table: Table) -> Any:
     """A DataFrame of the tasks that were measured, or of the decisions. ConfigError for another word."""
     if table not in ("tasks", "history"):
         raise ConfigError(
@@ -28,10 +26,8 @@ def to_pandas(result: TrainingResult, table: Table) -> Any:
         )
     pandas = _needed("pandas", "result.to_pandas()", "pandas")
     if table == "history":
-        from agentlightning.trainer.result import HistoryEntry
-
-        rows = [{name: getattr(entry, name) for name in HistoryEntry.__struct_fields__} for entry in result.history]
-        return pandas.DataFrame(rows, columns=list(HistoryEntry.__struct_fields__))
+        rows = [{name: getattr(entry, name) for name in _HISTORY} for entry in result.history]
+        return pandas.DataFrame(rows, columns=list(_HISTORY))
     rows = [{name: getattr(task, name, None) for name in _TASKS} for task in result.tasks]
     for row in rows:
         before, after = row["baseline_reward"], row["final_reward"]
@@ -42,7 +38,7 @@ def to_pandas(result: TrainingResult, table: Table) -> Any:
     return frame
 
 
-def plot(result: TrainingResult, axes: Any = None) -> Any:
+def plot(result: Any, axes: Any = None) -> Any:
     """The search on validation tasks, and beside it what was measured at the end; gives back matplotlib's axes.
 
     The band is the original's mean with its 95 % interval, on the tasks of the last measurement; the search's points
@@ -62,11 +58,11 @@ def plot(result: TrainingResult, axes: Any = None) -> Any:
     return axes
 
 
-def _measured(result: TrainingResult) -> list[tuple[str, float]]:
+def _measured(result: Any) -> list[tuple[str, float]]:
     return [(e.decision, e.validation_mean) for e in result.history if e.validation_mean is not None]
 
 
-def _search(result: TrainingResult, axes: Any) -> None:
+def _search(result: Any, axes: Any) -> None:
     points = list(enumerate(_measured(result), start=1))
     for decision, colour in _COLOURS.items():
         chosen = [(x, mean) for x, (how, mean) in points if how == decision]
@@ -79,7 +75,7 @@ def _search(result: TrainingResult, axes: Any) -> None:
         axes.step(xs, ys, where="post", color=_COLOURS["accepted"], alpha=0.6, label="best so far, on validation tasks")
 
 
-def _ends(result: TrainingResult, axes: Any, end: int, where: str) -> None:
+def _ends(result: Any, axes: Any, end: int, where: str) -> None:
     before = [task.baseline_reward for task in result.tasks if task.baseline_reward is not None]
     after = [task.final_reward for task in result.tasks if task.final_reward is not None]
     if result.baseline is not None:
@@ -111,12 +107,12 @@ def _needed(module: str, what: str, extra: str) -> Any:
         raise MissingExtra(f"{what} needs the {name} package:  pip install 'agentlightning[{extra}]'") from error
 
 
-def verdict_colour(result: TrainingResult) -> str:
+def verdict_colour(result: Any) -> str:
     """Of the bar beside a result in a notebook; the words say the same."""
     return {"improved": "#2e7d32", "not shown": "#b26a00"}.get(result.verdict, "#607d8b")
 
 
-def outcomes(result: TrainingResult) -> str:
+def outcomes(result: Any) -> str:
     """How many tasks were won, lost and unchanged, in words."""
     counted: list[str] = [task.outcome for task in result.tasks]
     return ", ".join(f"{counted.count(kind)} {kind}" for kind in ("won", "same", "lost", "unjudged") if kind in counted)
