@@ -126,6 +126,11 @@ class Engine(Protocol):
         """What a reward model trained as `adapter` (loss `reward_model`) thinks of each sample."""
         ...
 
+    async def values(self, samples: Sequence[Sample], *, adapter: str) -> list[list[float]]:
+        """What a critic trained as `adapter` (loss `value`) expects before each completion token (0.0 where the mask is
+        0). Its returns to learn from are put into the samples' `advantages`."""
+        ...
+
     async def snapshot(self, adapter: str) -> str:
         """The adapter's weights now, as a version. An adapter that never learned is the base model: `""`."""
         ...

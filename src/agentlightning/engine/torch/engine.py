@@ -139,6 +139,9 @@ class TorchEngine:
     async def rate(self, samples: Sequence[Sample], *, adapter: str) -> list[float]:
         return await self._do(lambda: self._learner.rate(samples, adapter=adapter))
 
+    async def values(self, samples: Sequence[Sample], *, adapter: str) -> list[list[float]]:
+        return await self._do(lambda: self._learner.values(samples, adapter=adapter))
+
     async def snapshot(self, adapter: str) -> str:
         return await self._do(lambda: self._weights.snapshot(adapter))
 
