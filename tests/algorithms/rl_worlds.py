@@ -248,6 +248,7 @@ class LocalSession:
         self.checkpoints: list[Any] = []
         self.asked: list[tuple[str, str, int]] = []
         """(policy id, task, draw) of every rollout made."""
+        self.policies: dict[str, Policy] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
     @property
@@ -289,6 +290,7 @@ class LocalSession:
 
     async def _run(self, task: Task, policy: Policy, draw: int) -> Trajectory:
         self.asked.append((policy.id, task.id, draw))
+        self.policies[policy.id] = policy
         team = Team(self.engine, policy, f"r-{policy.id}-{task.id}-{draw}")
         DICE.set(random.Random(f"{self.seed}/{team.rollout_id}"))
         reward = await self.play(team, task)

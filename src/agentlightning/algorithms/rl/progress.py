@@ -45,7 +45,7 @@ class Progress:
         for adapter in self._adapters:
             await self._engine.restore(adapter, self._place(state["num_updates"]) / adapter)
         self.num_updates = state["num_updates"]
-        self.policy = _with(start, state["weights"])
+        self.policy = _with(start, {agent: await self._engine.snapshot(agent) for agent in self._session.agents})
         self.best, self.best_mean = _with(start, state["best"]), state["best_mean"]
         self._session.log(f"goes on after iteration {self.num_updates}")
         return state["rest"]
@@ -72,13 +72,12 @@ class Progress:
 
     async def keep(self, rest: dict[str, Any], needed: Collection[str]) -> None:
         """Put this iteration on disk and on record. `needed`: versions that somebody still samples with."""
-        await self._keep_versions({*needed, *self.best.weights.values(), *self.policy.weights.values()})
+        await self._keep_versions({*needed, *self.best.weights.values()})
         place = self._place(self.num_updates)
         for adapter in self._adapters:
             await self._engine.checkpoint(adapter, place / adapter)
         state = {
             "num_updates": self.num_updates,
-            "weights": self._learned(self.policy),
             "best": self._learned(self.best),
             "best_mean": self.best_mean,
             "rest": rest,
