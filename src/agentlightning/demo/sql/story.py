@@ -30,7 +30,7 @@ SIZES = {"train": 160, "validation": 60, "test": 120}
 STAGES: list[dict[str, Any]] = [
     {"name": "apo", "params": {"rounds": 3, "minibatch_size": 24, "bootstrap_demos": 0, "delete_lines": False}},
     {"name": "sft", "params": {"rollouts_per_task": 1, "epochs": 1, "learning_rate": 5e-4}},
-    {"name": "rl", "params": {"iterations": 12, "batch_size": 16, "group_size": 8, "evaluate_every": 6}},
+    {"name": "rl", "params": {"iterations": 16, "batch_size": 16, "group_size": 8, "evaluate_every": 8}},
 ]
 ENGINE = {"name": "torch", "method": "full", "device": "cpu"}
 """So small a model has no use for adapters."""
