@@ -52,7 +52,7 @@ class Size(msgspec.Struct, frozen=True):
 SIZES = {
     "0.4M": Size(160, 128, 2, 64, 256, 3, True),
     "5M": Size(2000, 256, 5, 48, 128, 2, True),
-    "25M": Size(512, 512, 8, 24, 64, 1, False),
+    "25M": Size(512, 512, 8, 24, 64, 2, False),
 }
 Requests = list[tuple[list[int], int]]
 """Prompt ids and the number of tokens to sample."""
