@@ -87,7 +87,7 @@ def trl_seconds(model: Path, num_steps: int) -> tuple[list[float], float]:
     return [after - before for before, after in pairwise(marks)], mean(lengths)
 
 
-async def our_seconds(model: Path, num_steps: int) -> tuple[list[float], float]:
+async def our_seconds(model: Path, num_steps: int, correction: str) -> tuple[list[float], float]:
     """Also: mean tokens of an answer."""
     from agentlightning.engine.torch.engine import TorchEngine
 
@@ -122,7 +122,12 @@ async def our_seconds(model: Path, num_steps: int) -> tuple[list[float], float]:
             await keep(state)
 
         session.checkpoint = marked  # type: ignore[method-assign]
-        settings: dict[str, Any] = {"num_minibatches": 1, "batch_size": NUM_TASKS, "group_size": GROUP}
+        settings: dict[str, Any] = {
+            "correction": correction,
+            "num_minibatches": 1,
+            "batch_size": NUM_TASKS,
+            "group_size": GROUP,
+        }
         rl = ALGORITHMS.load("grpo")(**settings, iterations=num_steps + 1, evaluate_every=1000)
         await rl.train(session)
     await engine.close()
@@ -135,10 +140,11 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--correction", default="tis", help="`none` saves us the pass that TRL does not make either")
     given = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
-    ours, length = asyncio.run(our_seconds(MODEL, given.steps))
+    ours, length = asyncio.run(our_seconds(MODEL, given.steps, given.correction))
     theirs, their_length = trl_seconds(MODEL, given.steps)
     print(f"| agentlightning | {mean(ours):.3f} | {min(ours):.3f}–{max(ours):.3f} | {length:.1f} tokens an answer |")
     print(f"| TRL | {mean(theirs):.3f} | {min(theirs):.3f}–{max(theirs):.3f} | {their_length:.1f} tokens an answer |")
