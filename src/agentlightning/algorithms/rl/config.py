@@ -37,7 +37,9 @@ class RLConfig(AlgorithmConfig):
     final_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of the learning rate at the end; it falls in a straight line."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """A longer gradient is shortened to this."""
     clip: tuple[float, float] | None = None
     """How far a token's ratio may go below and above 1. The method's own when not given."""
     kl: float = Field(default=0.0, ge=0)
