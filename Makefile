@@ -20,7 +20,7 @@
 VENV ?= .venv
 SIDE ?= .venvs
 ARGS ?=
-TORCH ?=
+TORCH ?= torch==2.13.0
 comma := ,
 FRAMEWORKS := openai-0.28 openai-2
 PINS_openai-0.28 := openai==0.28.1 requests aiohttp
@@ -55,8 +55,10 @@ help:
 
 # ── environments: one stamp each, older than pyproject.toml means out of date ──
 
+# PyTorch first and by itself: left to the resolver, pip takes the newest one, whatever it brings along.
 $(VENV)/.installed: pyproject.toml
 	$(call make_venv,$(VENV))
+	$(call install,$(VENV),$(TORCH))
 	$(call install,$(VENV),-e '.[dev]')
 	@touch $@
 
@@ -67,7 +69,8 @@ $(SIDE)/demo/.installed: pyproject.toml
 
 $(SIDE)/demo-weights/.installed: pyproject.toml
 	$(call make_venv,$(SIDE)/demo-weights)
-	$(call install,$(SIDE)/demo-weights,-e '.[demo$(comma)train]' $(TORCH))
+	$(call install,$(SIDE)/demo-weights,$(TORCH))
+	$(call install,$(SIDE)/demo-weights,-e '.[demo$(comma)train]')
 	@touch $@
 
 TEST_TOOLS := 'pytest>=8.3' 'pytest-timeout>=2.3' 'hypothesis>=6.100'

@@ -19,6 +19,7 @@ from tests.trainer.trained_worlds import (
     questions,
     says_ok,
     share_of_letters,
+    spontaneous,
     trainer,
 )
 
@@ -74,11 +75,16 @@ def test_nothing_good_to_imitate_is_said_with_what_to_do(tmp_path: Path) -> None
 
 
 def test_preferences_between_its_own_runs_are_learned(tmp_path: Path) -> None:
-    stage = {"name": "dpo", "params": {"learning_rate": 3e-3, "epochs": 2, "rollouts_per_task": 6, "batch_size": 8}}
-    result = trainer(tmp_path, [stage], reward=share_of_letters).train(
-        {"train": questions(24), "validation": questions(48)[24:], "test": questions(72)[48:]}
-    )
-    assert result.final is not None and result.baseline is not None and result.final > result.baseline
+    """First it learns to say ok or no, as it comes; then, of two answers to one question, which was the better."""
+    undecided = demonstrations(tmp_path, 64, answers=("ok", "no"))
+    stages = [
+        *sft(data=str(undecided), epochs=6, patience=6),
+        {"name": "dpo", "params": {"learning_rate": 2e-3, "epochs": 2, "rollouts_per_task": 4, "batch_size": 8}},
+    ]
+    made = trainer(tmp_path, stages, of=spontaneous())
+    result = made.train({"train": questions(24), "validation": questions(44)[24:], "test": questions(64)[44:]})
+    means = {entry.stage: entry.validation_mean for entry in result.history if entry.decision == "accepted"}
+    assert result.verdict == "improved" and means["2-dpo"] > means["1-sft"]
 
 
 def test_training_weights_needs_a_model_before_the_first_call(tmp_path: Path) -> None:

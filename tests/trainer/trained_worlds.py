@@ -43,6 +43,11 @@ def agent() -> WrappedAgent:
     return wrap_agent(ask, name="small")
 
 
+def spontaneous() -> WrappedAgent:
+    """One whose answers are drawn by chance."""
+    return wrap_agent(lambda question: ask(question, temperature=1.0), name="small")
+
+
 def questions(count: int = 24) -> list[Task]:
     return [Task(f"q{i}", f"say {i}", expected="ok") for i in range(count)]
 
@@ -58,21 +63,21 @@ def share_of_letters(task: Task, trajectory: Trajectory) -> tuple[float, str]:
     return letters / max(1, len(said)), f"{letters} of {len(said)} are letters"
 
 
-def demonstrations(folder: Path, count: int = 32) -> Path:
-    """A file in which every question is answered with ok."""
+def demonstrations(folder: Path, count: int = 32, answers: tuple[str, ...] = ("ok",)) -> Path:
+    """A file in which every question is answered with ok, or with some other answers in turn."""
     path = folder / "demonstrations.jsonl"
-    rows = [
-        {"messages": [{"role": "user", "content": f"say {i}"}, {"role": "assistant", "content": "ok"}]}
-        for i in range(100, 100 + count)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(100, 100 + count):
+            answer = answers[i % len(answers)]
+            messages = [{"role": "user", "content": f"say {i}"}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": messages}) + "\n")
     return path
 
 
-def trainer(folder: Path, algorithm: Any, **settings: Any) -> Trainer:
+def trainer(folder: Path, algorithm: Any, *, of: WrappedAgent | None = None, **settings: Any) -> Trainer:
     given: dict[str, Any] = {"reward": says_ok, "max_epochs": 1, "max_in_flight": 8, **settings}
     return Trainer(
-        agent(),
+        of or agent(),
         algorithm=algorithm,
         config={"engine": {"name": "torch", "method": "full", "device": "cpu"}},
         models={"policy": model_folder()},

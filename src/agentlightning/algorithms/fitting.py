@@ -119,7 +119,7 @@ def engine_of(session: Session) -> Engine:
 
 def held_back(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Those to learn from and those not, drawn by rollout: no rollout is on both sides, at least one is learned."""
-    rollouts = sorted({_rollout(item) for item in items})
+    rollouts = list(dict.fromkeys(_rollout(item) for item in items))
     random.Random(f"{seed}/held back").shuffle(rollouts)
     kept = set(rollouts[: min(math.floor(share * len(rollouts) + 0.5), len(rollouts) - 1)])
     return [i for i in items if _rollout(i) not in kept], [i for i in items if _rollout(i) in kept]

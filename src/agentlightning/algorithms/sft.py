@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -90,9 +90,9 @@ class SFT(BaseAlgorithm[SFTConfig]):
         hot = session.policy
         if self.config.temperature is not None:
             hot = heated(hot, session.agents, self.config.temperature)
-        await session.rollout(session.training_tasks, policy=hot, n=self.config.rollouts_per_task)
-        seen = session.trajectories({"split": "train"})
-        runs = [t for t in seen if t.policy_id in (session.policy.id, hot.id)]
+        groups = await session.rollout(session.training_tasks, policy=hot, n=self.config.rollouts_per_task)
+        runs = [trajectory for group in groups for trajectory in group.trajectories]
+        runs += _in_order(t for t in session.trajectories({"split": "train"}) if t.policy_id == session.policy.id)
         if self.config.use_live:
             runs += session.trajectories({"split": "live"})
         selection = best(judged(runs), min_reward=self.config.min_reward, best_of=self.config.best_of)
@@ -100,6 +100,11 @@ class SFT(BaseAlgorithm[SFTConfig]):
         if not selection.kept:
             raise DataError(_nothing_good(runs, self.config.min_reward))
         return selection.kept
+
+
+def _in_order(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """Not as they happened to end, but the same in every run."""
+    return sorted(trajectories, key=lambda t: (t.task, t.stage, t.draw))
 
 
 def heated(policy: Policy, agents: Sequence[str], temperature: float) -> Policy:

@@ -140,6 +140,9 @@ class Runner:
         recorder = Recorder(new_id("r"), on_end=ended)
         self._steps[recorder.rollout_id] = {}
         self._budgets[recorder.rollout_id] = budget
+        if self._weights is not None:
+            name = f"{plan.stage}/{plan.split}/{plan.task.id}/{plan.draw}/{attempt}"
+            self._weights.begin(recorder.rollout_id, name)
         scope = Scope(
             self.agent.agent_id,
             policy=plan.policy,

@@ -196,7 +196,7 @@ class Trainer:
         engine = await asyncio.to_thread(make_engine, spec)
         try:
             folder = work_folder(self.config) / run_id / "versions"
-            yield Weights(engine, folder, self._trained() or None)
+            yield Weights(engine, folder, self._trained() or None, seed=self.config.trainer.seed)
         finally:
             await engine.close()
 

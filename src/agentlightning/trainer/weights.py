@@ -6,12 +6,16 @@ model's. Agents that were not named keep their own model.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agentlightning.data.call import Call, Reply
 from agentlightning.data.resource import Policy
@@ -51,18 +55,28 @@ def work_folder(config: Config) -> Path:
 class Weights:
     """The engine of one run and what is kept of it. `agents` None: it answers for every agent."""
 
-    def __init__(self, engine: Engine, folder: Path, agents: Collection[str] | None = None) -> None:
+    def __init__(self, engine: Engine, folder: Path, agents: Collection[str] | None = None, *, seed: int = 0) -> None:
         self.engine = engine
         self.folder = folder
+        self._seed = seed
+        self._seeds: dict[str, Iterator[int]] = {}
         self._agents = frozenset(agents) if agents else None
 
     def respond(self, call: Call, policy: Policy, rollout_id: str) -> Future[Reply] | None:
         """The engine's answer; None for an agent that keeps its own model."""
         if self._agents is not None and call.agent not in self._agents:
             return None
+        if (seeds := self._seeds.get(rollout_id)) is not None and call.params.get("seed") is None:
+            call = msgspec.structs.replace(call, params={**call.params, "seed": next(seeds)})
         return self.engine.sample(call, weights=policy.weights.get(call.agent, ""), rollout_id=rollout_id)
 
+    def begin(self, rollout_id: str, name: str) -> None:
+        """A rollout of that name begins: what is drawn by chance in it depends on the name, not on when it ran."""
+        self._seeds[rollout_id] = _seeds(f"{self._seed}/{name}")
+
     def forget(self, rollout_id: str) -> None:
+        """It has ended."""
+        self._seeds.pop(rollout_id, None)
         self.engine.forget(rollout_id)
 
     async def keep(self, policy: Policy) -> None:
@@ -85,6 +99,12 @@ class Weights:
         for version in sorted(versions):
             if not (folder / version).is_dir():
                 await self.engine.save(version, folder / version)
+
+
+def _seeds(name: str) -> Iterator[int]:
+    """One for each call of a rollout."""
+    for number in count():
+        yield int.from_bytes(hashlib.blake2b(f"{name}/{number}".encode(), digest_size=4).digest())
 
 
 async def _recall(engine: Engine, version: str, folder: Path) -> None:

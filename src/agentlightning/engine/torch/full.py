@@ -9,6 +9,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentlightning.engine.torch.quiet import without_bars
 from agentlightning.engine.torch.shelf import Version
 from agentlightning.errors import ModelError
 
@@ -61,13 +62,15 @@ class FullWeights:
     def write(self, version: Version, folder: Path, *, source: str) -> None:
         """transformers' layout."""
         model: Any = _copy(self.base, version.tensors, dtype=None, trainable=False)
-        model.save_pretrained(str(folder))
+        with without_bars():
+            model.save_pretrained(str(folder))
 
     def load(self, folder: Path) -> Version:
         """ModelError when the model in the folder is of another shape."""
         from transformers import AutoModelForCausalLM
 
-        found = dict(AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto").named_parameters())
+        with without_bars():
+            found = dict(AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto").named_parameters())
         base = dict(self.base.named_parameters())
         for name in sorted(base.keys() | found.keys()):
             shapes = [tuple(side[name].shape) if name in side else None for side in (found, base)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agentlightning.engine.torch.quiet import without_bars
 from agentlightning.errors import ConfigError, MissingExtra, ModelError
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def _model(source: str, options: dict[str, Any]) -> Any:
 
     _refuse_missing_folder(source)
     try:
-        return AutoModelForCausalLM.from_pretrained(source, **options)
+        with without_bars():
+            return AutoModelForCausalLM.from_pretrained(source, **options)
     except OSError as error:
         raise ModelError(
             f"there is no model {source!r}: {_first_line(error)}\n"

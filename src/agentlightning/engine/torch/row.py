@@ -45,7 +45,7 @@ class Row:
         self.is_cancelled: Callable[[], bool] = lambda: False
         self.num_cached_tokens = 0
         """Of the prompt, taken over from what was computed before."""
-        self._seed = seed
+        self.seed = seed
         self._tokenizer = tokenizer
 
     @property
@@ -67,7 +67,7 @@ class Row:
         """A uniform number for each token that may be drawn, from the seed alone."""
         import torch
 
-        generator = torch.Generator().manual_seed(self._seed)
+        generator = torch.Generator().manual_seed(self.seed)
         return torch.rand(self.max_length - self.num_prompt, generator=generator)
 
     def add(self, id: int, logprob: float) -> bool:

@@ -18,6 +18,7 @@ from agentlightning.engine.base import VERSION_PREFIX
 from agentlightning.engine.torch.folders import settle, whole_folder
 from agentlightning.engine.torch.full import FullWeights
 from agentlightning.engine.torch.lora import LoraWeights
+from agentlightning.engine.torch.quiet import without_bars
 from agentlightning.engine.torch.shelf import Shelf, Version
 from agentlightning.errors import ConfigError, ModelError
 
@@ -217,7 +218,8 @@ class Weights:
         """Write a whole model with these weights merged in, and the tokenizer."""
         with whole_folder(folder) as draft:
             model: Any = self.merged(name)
-            model.save_pretrained(str(draft))
+            with without_bars():
+                model.save_pretrained(str(draft))
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(str(draft))
 
