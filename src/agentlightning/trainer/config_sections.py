@@ -357,6 +357,14 @@ class EngineSection(Section):
     """Requests sampled at the same time."""
     gradient_checkpointing: bool | None = None
     """Compute activations again instead of keeping them: slower, and much less memory."""
+    command: PathText | None = None
+    """The program that is started by an engine that starts one: `vllm`, or the path of another environment's."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Of a vLLM server that is started here. A free one when not given."""
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of the GPU's memory, for a vLLM server that is started here; learning needs the rest. 0.45 when not given."""
+    server_options: dict[str, str | int | float | bool] | None = None
+    """More flags of `vllm serve`, such as `tensor_parallel_size: 2`."""
 
     def options(self) -> dict[str, Any]:
         """Only what was set, as the engine takes it."""

@@ -1,0 +1,316 @@
+"""The engine that samples on a vLLM server and learns here: GPUs answer the agents, the torch engine trains adapters.
+
+Both speak the same ids: prompts are made by the torch engine's own code, and what vLLM drew is read by it. After each
+change of weights the adapter is saved in PEFT's layout and loaded into the server under its version's name; requests
+name the version, so the old one goes on answering those that began with it. A server that dies is started again and
+asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from agentlightning.data.call import Call, Message, Reply
+from agentlightning.data.sample import Sample
+from agentlightning.engine.base import VERSION_PREFIX, Learning, Pair, Update
+from agentlightning.engine.torch.engine import TorchEngine
+from agentlightning.engine.torch.loading import Loaded, load, load_tokenizer
+from agentlightning.engine.torch.row import Row
+from agentlightning.engine.torch.speaking import Speaker
+from agentlightning.engine.torch.weights import AdapterPlan
+from agentlightning.engine.vllm.adapters import Adapters
+from agentlightning.engine.vllm.asking import request_for, take
+from agentlightning.engine.vllm.own_loop import OwnLoop
+from agentlightning.engine.vllm.plan import ServerPlan
+from agentlightning.engine.vllm.server import Server, ServerLost
+from agentlightning.errors import ConfigError, ModelError
+
+_MAX_ATTEMPTS = 8
+_PROBE_TOLERANCE = 1e-4
+
+
+class VllmEngine:
+    """See `Engine`. Starts `vllm serve`, or joins the server at `base_url` (it must read our adapters' folder)."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        method: Literal["lora", "qlora", "full"] = "lora",
+        rank: int = 16,
+        alpha: float | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_context_tokens: int | None = None,
+        max_answer_tokens: int = 2048,
+        max_batch: int | None = None,
+        gradient_checkpointing: bool = False,
+        tool_format: str | None = None,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        command: str = "vllm",
+        port: int | None = None,
+        gpu_memory_share: float = 0.45,
+        server_options: Mapping[str, Any] | None = None,
+        start_timeout_seconds: float = 900,
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`folder`: where adapters are put for the server; temporary when not given."""
+        if method == "full":
+            raise ConfigError("engine vllm serves adapters: set engine.method to lora or qlora, or use engine: torch.")
+        plan = AdapterPlan(method=method, rank=rank, alpha=alpha if alpha is not None else 2.0 * rank)
+        server = ServerPlan(
+            model=model,
+            base_url=base_url,
+            command=command,
+            port=port,
+            rank=rank,
+            method=method,
+            gpu_memory_share=gpu_memory_share,
+            dtype=dtype,
+            max_context_tokens=max_context_tokens,
+            max_batch=max_batch,
+            seed=seed,
+            options=server_options or {},
+        )
+        self._loop = OwnLoop("agentlightning-vllm")
+        self._own_folder = None if folder else tempfile.TemporaryDirectory(prefix="agentlightning-adapters-")
+        self._server: Server | None = None
+        self._learner: TorchEngine | None = None
+        try:
+            key = os.environ.get(api_key_env or "", "")
+            # The server first: it measures free memory while it starts.
+            self._server = self._loop.submit(lambda: _started(server, key, start_timeout_seconds)).result()
+            loaded = load(model, device=device, dtype=dtype, quantisation=plan.quantisation())
+            self._learner = TorchEngine(
+                loaded,
+                plan=plan,
+                tool_format=tool_format,
+                max_context_tokens=max_context_tokens,
+                saves_memory=gradient_checkpointing,
+                seed=seed,
+            )
+        except BaseException:
+            self._shut_down()
+            raise
+        own = Loaded(loaded.model, load_tokenizer(model), loaded.source)  # tokenizers are for one thread each
+        self._speaker = Speaker(
+            own,
+            tool_format=tool_format,
+            max_context=_least(max_context_tokens, self._server.max_context_tokens),
+            max_answer=max_answer_tokens,
+            seed=seed,
+        )
+        place = folder or Path(self._own_folder.name if self._own_folder else "")
+        self._adapters = Adapters(self._server, place, self._learner.save)
+        self._current: dict[str, str] = {}
+        """Adapter → the version it is now; missing when it has changed."""
+        self._is_closed = False
+
+    @property
+    def model(self) -> str:
+        return self._torch.model
+
+    @property
+    def max_context_tokens(self) -> int:
+        return self._speaker.max_context
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """As TorchEngine's, and how often the server was started again."""
+        prompts = self._speaker.prompts
+        return {
+            "answers": self._speaker.num_answers,
+            "continued": prompts.num_continued,
+            "rewritten": prompts.num_rewritten,
+            "restarts": self.server.num_restarts,
+        }
+
+    def sample(self, call: Call, *, weights: str = "", rollout_id: str = "") -> Future[Reply]:
+        future: Future[Reply] = Future()
+        if self._is_closed:
+            future.set_exception(ModelError("the engine was closed before it answered."))
+            return future
+        return self._loop.submit(lambda: self._answer(call, weights, rollout_id), future)
+
+    def forget(self, rollout_id: str) -> None:
+        self._torch.forget(rollout_id)
+        self._loop.submit(lambda: self._forget(rollout_id))
+
+    async def encode(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        agent: str = "",
+        learned: Collection[int] | None = None,
+    ) -> Sample:
+        return await self._torch.encode(messages, tools, agent=agent, learned=learned)
+
+    async def update(self, samples: Sequence[Sample] | Sequence[Pair], *, adapter: str, learning: Learning) -> Update:
+        try:
+            return await self._torch.update(samples, adapter=adapter, learning=learning)
+        finally:
+            self._current.pop(adapter, None)
+
+    async def score(self, samples: Sequence[Sample], *, weights: str = "") -> list[list[float]]:
+        return await self._torch.score(samples, weights=weights)
+
+    async def rate(self, samples: Sequence[Sample], *, adapter: str) -> list[float]:
+        return await self._torch.rate(samples, adapter=adapter)
+
+    async def values(self, samples: Sequence[Sample], *, adapter: str) -> list[list[float]]:
+        return await self._torch.values(samples, adapter=adapter)
+
+    async def snapshot(self, adapter: str) -> str:
+        """Also loads it into the server, so that the first request of the new version does not wait."""
+        version = await self._torch.snapshot(adapter)
+        if version:
+            await asyncio.wrap_future(self._loop.submit(lambda: self._prepare(version)))
+        return version
+
+    async def start_from(self, adapter: str, version: str) -> None:
+        await self._torch.start_from(adapter, version)
+        self._current.pop(adapter, None)
+
+    async def save(self, version: str, folder: Path) -> None:
+        await self._torch.save(version, folder)
+
+    async def load(self, folder: Path) -> str:
+        return await self._torch.load(folder)
+
+    async def export(self, version: str, folder: Path) -> None:
+        await self._torch.export(version, folder)
+
+    async def checkpoint(self, adapter: str, folder: Path) -> None:
+        await self._torch.checkpoint(adapter, folder)
+
+    async def restore(self, adapter: str, folder: Path) -> None:
+        await self._torch.restore(adapter, folder)
+        self._current.pop(adapter, None)
+
+    async def close(self) -> None:
+        """What was asked and not answered ends with a ModelError."""
+        if not self._is_closed:
+            self._is_closed = True
+            await asyncio.to_thread(self._shut_down)
+            await self._torch.close()
+
+    @property
+    def _torch(self) -> TorchEngine:
+        assert self._learner is not None
+        return self._learner
+
+    def _shut_down(self) -> None:
+        if (server := self._server) is not None:
+            self._loop.submit(server.close).result()
+        self._loop.close()
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    # Everything below runs on the engine's own loop.
+
+    async def _answer(self, call: Call, weights: str, rollout_id: str) -> Reply:
+        """All rows of the call at once; the last one's end makes the reply."""
+        reply: Future[Reply] = Future()
+        rows = self._speaker.rows(call, rollout_id, reply)
+        version = await self._version(weights)
+        async with asyncio.TaskGroup() as group:
+            for row in rows:
+                group.create_task(self._draw(row, version, reply))
+        told = reply.result(0)
+        # Where top_p or top_k cut, vLLM tells the logprob among the tokens that were left: not the contract's.
+        return msgspec.structs.replace(told, logprobs=None) if rows[0].is_cut else told
+
+    async def _draw(self, row: Row, version: str, reply: Future[Reply]) -> None:
+        try:
+            take(row, await self._completion(row, version))
+        except (ModelError, LookupError) as error:
+            row.on_end(row, error)
+        else:
+            row.on_end(row, None)
+
+    async def _completion(self, row: Row, version: str) -> dict[str, Any]:
+        """Asked again as often as the server has to be started again."""
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                async with self._adapters.using(version) as name:
+                    response = await self.server.post("/v1/completions", request_for(row, name))
+            except ServerLost as lost:
+                await self.server.revive(lost)
+                continue
+            if response.status_code == 404 and version:
+                self._adapters.was_forgotten(version)  # somebody else started it again
+                continue
+            if not response.is_success:
+                raise ModelError(f"the vLLM server refused a request ({response.status_code}): {response.text[:500]}")
+            answer: dict[str, Any] = response.json()
+            if answer["choices"][0].get("finish_reason") != "abort":
+                return answer
+        raise ModelError(f"the vLLM server did not answer one request in {_MAX_ATTEMPTS} attempts.")
+
+    async def _version(self, weights: str) -> str:
+        """An adapter's name means its weights as they are now."""
+        if not weights or weights.startswith(VERSION_PREFIX):
+            return weights
+        if weights not in self._current:
+            self._current[weights] = await self._torch.snapshot(weights)
+        return self._current[weights]
+
+    async def _prepare(self, version: str) -> None:
+        while True:  # ends: revive raises when the server died too often
+            try:
+                return await self._adapters.make_ready(version)
+            except ServerLost as lost:
+                await self.server.revive(lost)
+
+    async def _forget(self, rollout_id: str) -> None:
+        self._speaker.forget(rollout_id)
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit), default=None)
+
+
+async def _started(plan: ServerPlan, key: str, start_timeout_seconds: float) -> Server:
+    server = Server(plan, api_key=key, start_timeout_seconds=start_timeout_seconds)
+    try:
+        await server.start()
+        await _check_logprobs(server)
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def _check_logprobs(server: Server) -> None:
+    """A server joined may tell logprobs at temperature 1 whatever was drawn; then ratios would be wrong, unseen."""
+    told = [await _top_logprob(server, temperature) for temperature in (1.0, 5.0)]
+    if abs(told[0] - told[1]) < _PROBE_TOLERANCE:
+        raise ModelError(
+            f"the vLLM server at {server.base_url} tells logprobs before temperature, and what is learned from them "
+            "would be wrong. Start it with --logprobs-mode processed_logprobs."
+        )
+
+
+async def _top_logprob(server: Server, temperature: float) -> float:
+    body = {"model": server.model_name, "prompt": [1], "max_tokens": 1, "temperature": temperature, "logprobs": 1}
+    response = await server.post("/v1/completions", body | {"top_p": 1.0, "top_k": 0, "ignore_eos": True})
+    if not response.is_success:
+        raise ModelError(f"the vLLM server refused a request ({response.status_code}): {response.text[:500]}")
+    top: dict[str, float] = response.json()["choices"][0]["logprobs"]["top_logprobs"][0]
+    return max(top.values())
