@@ -56,7 +56,8 @@ def test_a_file_in_any_format_and_keywords_are_the_same_run(server: FakeOpenAI, 
     (tmp_path / "a.yaml").write_text(json.dumps(SETTINGS, indent=1))  # JSON is YAML
     (tmp_path / "a.toml").write_text(TOML.format(tasks=f"[{tasks}]"))
     keywords = {**{key: value for key, value in SETTINGS.items() if key != "trainer"}, **SETTINGS["trainer"]}
-    runs = [outcome(server, tmp_path / f"{name}-run", config=tmp_path / name) for name in ("a.yaml", "a.json", "a.toml")]
+    files = ("a.yaml", "a.json", "a.toml")
+    runs = [outcome(server, tmp_path / f"{name}-run", config=tmp_path / name) for name in files]
     runs += [outcome(server, tmp_path / "k", **keywords), outcome(server, tmp_path / "m", config=SETTINGS)]
     assert runs[0]["verdict"] == "improved" and runs[0]["history"]
     assert all(run == runs[0] for run in runs[1:])

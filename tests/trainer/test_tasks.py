@@ -135,7 +135,7 @@ def test_equal_tasks_get_distinct_ids():
         ("t.json", '{"a": 1}\n{"a": 2}', "t.json line 2: this is not JSON (Extra data). Is it one task a line?"),
         ("t.json", '{"input": "a"}', "t.json: a .json task file holds a list of tasks"),
         ("t.json", '["a", ""]', "t.json task 2: the task is an empty string."),
-        ("t.csv", "a,b\n1,2", "t.csv line 2: there is no column named input, question, prompt or query; found a, b. Rename"),
+        ("t.csv", "a,b\n1,2", "t.csv line 2: there is no column named input, question, prompt or query; found a, b."),
         ("t.csv", "input,expected\nx,1\na, b,2", "t.csv line 3: 3 cells, but the header has 2: 'a, b,2'. Put a cell"),
         ("t.csv", 'input\n"a\nb"\n""\n\nc,d', "t.csv line 6: 2 cells, but the header has 1"),
         ("t.csv", "input,expected\n,1", "t.csv line 2: the 'input' cell is empty. Fill it, or remove the row."),

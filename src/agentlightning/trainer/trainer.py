@@ -267,7 +267,7 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
     """
     wrapped = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
     saved, policy = read_policy(path), load_policy(path)
-    made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys()
+    made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys() | policy.weights.keys()
     if made_for and not made_for & {*wrapped.names()} and wrapped.adapter.knows_all_members:
         raise AgentError(
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
