@@ -92,6 +92,24 @@ def test_training_weights_needs_a_model_before_the_first_call(tmp_path: Path) ->
         Trainer(agent(), algorithm="sft", progress=False)
 
 
+def test_more_gpus_than_there_are_is_an_error_with_the_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.delenv("AGENTLIGHTNING_DEVICE", raising=False)
+    made = Trainer(
+        agent(), algorithm="sft", models={"policy": model_folder()}, reward=says_ok, progress=False, gpus=1024,
+        data_dir=tmp_path / "data", output_dir=tmp_path / "out",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"1024 GPUs, and there are {torch.cuda.device_count()}.*_DEVICE=cpu"):
+        made.train(questions(6))
+
+
+def test_asking_for_several_devices_on_a_cpu_is_answered_honestly(tmp_path: Path) -> None:
+    stages = sft(data=str(demonstrations(tmp_path)), epochs=1)
+    result = trainer(tmp_path, stages, gpus=2, distributed=True).train(questions(9))
+    assert any("in one process, on one device" in note for note in result.notes)
+
+
 def test_a_model_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     made = Trainer(
         agent(), algorithm="sft", models={"policy": str(tmp_path / "nothing")}, reward=says_ok, progress=False,

@@ -80,6 +80,7 @@ class Run(Bench):
             await self._announce()
             if self.is_resumed:
                 await self._remember()
+            self._say_what_learns()
             self.rollouts.live = await live_trajectories(self.store, self.agent.agent_id)
             await self._preflight()
             report = await self._baseline()
@@ -105,6 +106,14 @@ class Run(Bench):
         plan = describe_plan(self.agent, self.config, self.splits, self.stages, self.models, self.budget)
         await self.announce("training", plan)
         await self.store.append([make_record("task", task.id, task, run=self.run_id) for task in self.tasks])
+
+    def _say_what_learns(self) -> None:
+        asked = self.config.trainer
+        if self.weights is not None and (asked.distributed or asked.gpus > 1):
+            self.note(
+                f"trainer.distributed={asked.distributed}, gpus={asked.gpus}: in this version weights learn in one "
+                "process, on one device."
+            )
 
     async def _remember(self) -> None:
         """What this run did before it was interrupted. Keys are not on record, so one call shows the endpoint again."""

@@ -193,7 +193,7 @@ class Trainer:
         if spec is None:
             yield None
             return
-        engine = await asyncio.to_thread(make_engine, spec)
+        engine = await asyncio.to_thread(make_engine, spec, self.config.trainer.gpus)
         try:
             folder = work_folder(self.config) / run_id / "versions"
             yield Weights(engine, folder, self._trained() or None, seed=self.config.trainer.seed)
@@ -267,7 +267,8 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
     """
     wrapped = agent if isinstance(agent, WrappedAgent) else wrap_agent(agent)
     saved, policy = read_policy(path), load_policy(path)
-    made_for = {site.agent for site in policy.sites} | policy.demos.keys() | policy.models.keys() | policy.weights.keys()
+    named = policy.demos.keys() | policy.models.keys() | policy.weights.keys()
+    made_for = {site.agent for site in policy.sites} | named
     if made_for and not made_for & {*wrapped.names()} and wrapped.adapter.knows_all_members:
         raise AgentError(
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "

@@ -37,9 +37,12 @@ def engine_spec(config: Config) -> dict[str, Any] | None:
     return {"name": config.engine.name, "model": model, **config.engine.options(), **reached}
 
 
-def make_engine(spec: Mapping[str, Any]) -> Engine:
-    """The engine of a spec. ConfigError for what it does not take; ModelError when its model cannot be loaded."""
+def make_engine(spec: Mapping[str, Any], gpus: int = 0) -> Engine:
+    """The engine of a spec. ConfigError for what it does not take, and where there are fewer than `gpus` GPUs;
+    ModelError when its model cannot be loaded."""
     options = {key: value for key, value in spec.items() if key not in ("name", "model")}
+    if gpus and spec["name"] == "torch":
+        options["gpus"] = gpus
     kind: Callable[..., Engine] = ENGINES.load(spec["name"])
     try:
         return kind(spec["model"], **options)
