@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from agentlightning.algorithms.apo.algorithm import APOConfig
 from agentlightning.algorithms.apo.evidence import blame, classify, select
 from agentlightning.algorithms.apo.reflection import Reflection, shorten, write_repair, write_request
 from agentlightning.data.call import Call, Reply
@@ -44,6 +45,31 @@ def request(*trajectories: Trajectory, **fields: Any) -> str:
     runs = classify([Group(t.task, [t]) for t in trajectories])
     known = {"site": SITE, "text": SITE.template, "cap": 500, "runs": runs}
     return write_request(Reflection(**(known | fields)))
+
+
+TOOL_SITE = PromptSite("t", "triage", "tool", "Look up an order.", tool="lookup_order")
+
+
+def test_a_request_about_a_tools_description_says_whose_it_is() -> None:
+    text = request(trajectory(steps=[model_step(0)]), site=TOOL_SITE, text=TOOL_SITE.template)
+    assert "the description of its tool lookup_order" in text
+    assert "parameters cannot be changed" in text
+    assert '<instruction agent="triage" kind="tool" max_characters="500">\nLook up an order.\n</instruction>' in text
+    assert "description of its tool" not in request(trajectory())
+
+
+def test_tool_descriptions_are_rewritten_only_when_asked_and_stay_within_what_providers_take() -> None:
+    sites = [SITE, TOOL_SITE]
+    assert APOConfig().offered(sites) == [SITE]
+    asked = APOConfig(tool_descriptions=True)
+    assert asked.offered(sites) == sites
+    assert (asked.cap(SITE), asked.cap(TOOL_SITE)) == (2000, 1024)
+
+
+def test_an_agents_tools_together_are_blamed_half_as_much_as_its_instructions() -> None:
+    runs = classify([Group("1", [trajectory(steps=[model_step(0)])])])
+    other = msgspec.structs.replace(TOOL_SITE, id="u", tool="refund")
+    assert blame(runs, [SITE, TOOL_SITE, other]) == {"s": 1.0, "t": 0.25, "u": 0.25}
 
 
 def test_a_request_shows_instruction_tools_steps_and_grading_in_its_tags() -> None:

@@ -81,6 +81,49 @@ def test_multi_part_content_keeps_its_images_and_other_fields() -> None:
     assert applied.call.messages[0]["content"] == [image, {**text, "text": "Look well: what is it?"}, nameless]
 
 
+def test_instructions_in_several_parts_become_one_that_keeps_the_last_ones_cache_mark() -> None:
+    site = PromptSite("bot:system", "bot", "system", "You help.\n\nBe brief with ⟦name⟧.", [Slot("name")])
+    mark = {"cache_control": {"type": "ephemeral"}}
+    parts = [{"type": "text", "text": "You help."}, {"type": "text", "text": "Be brief with Bob.", **mark}]
+    applied = Policy().with_prompt(site, "Help ⟦name⟧.").apply(call(says("system", parts)))
+    assert applied.call.messages == [says("system", [{"type": "text", "text": "Help Bob.", **mark}])]
+
+
+FIND = PromptSite("bot:tool:find", "bot", "tool", "Finds orders of ⟦date⟧.", [Slot("date")], tool="find")
+
+
+def tool(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+def test_a_tools_description_is_steered_and_nothing_else_of_any_tool() -> None:
+    given = call(
+        says("user", "Hi"), tools=[tool("other", "Finds orders of May."), tool("find", "Finds orders of May.")]
+    )
+    applied = Policy().with_prompt(FIND, "Call this first, for orders of ⟦date⟧.").apply(given)
+    assert applied.steered == ("bot:tool:find",)
+    assert applied.call.tools == [given.tools[0], tool("find", "Call this first, for orders of May.")]
+    assert given.tools[1] == tool("find", "Finds orders of May.")
+
+
+def test_a_description_that_changed_is_missed_but_a_tool_not_offered_is_not() -> None:
+    policy = Policy().with_prompt(FIND, "Call this for orders of ⟦date⟧.")
+    changed = call(says("user", "Hi"), tools=[tool("find", "Something else.")])
+    assert policy.apply(changed).missed == ("bot:tool:find",)
+    assert policy.apply(changed).call == changed
+    assert policy.apply(call(says("user", "Hi"), tools=[tool("other", "X")])).missed == ()
+    assert policy.apply(call(says("user", "Hi"))).missed == ()
+
+
+def test_of_two_sites_of_one_tool_the_one_that_matches_owns_it() -> None:
+    other = msgspec.structs.replace(FIND, id="bot:tool:find-2", template="Something else.", slots=[])
+    policy = Policy().with_prompt(FIND, "Orders of ⟦date⟧.").with_prompt(other, "New words.")
+    applied = policy.apply(call(says("user", "Hi"), tools=[tool("find", "Something else.")]))
+    assert (applied.steered, applied.missed) == (("bot:tool:find-2",), ())
+    assert applied.call.tools == [tool("find", "New words.")]
+
+
 def test_several_text_parts_are_not_edited() -> None:
     parts = [{"type": "text", "text": "Answer this: a"}, {"type": "text", "text": "b"}]
     given = call(says("user", parts))

@@ -421,13 +421,50 @@ def test_the_text_beside_an_image_is_a_site() -> None:
     assert the_site(discover_sites(calls)).template == "Look at the image, then answer: ⟦input⟧"
 
 
-def test_instructions_in_several_parts_are_reported_and_get_no_empty_site() -> None:
+def test_instructions_in_several_parts_are_one_site_with_a_paragraph_for_each() -> None:
     parts = [{"type": "text", "text": "You are kind."}, {"type": "text", "text": "You are brief."}]
+    report = discover_sites([seen(i, q, system=parts) for i, q in enumerate(QUESTIONS)])
+    assert the_site(report).template == "You are kind.\n\nYou are brief."
+
+
+def test_instructions_around_an_image_are_reported_and_get_no_empty_site() -> None:
+    parts = [{"type": "text", "text": "You see"}, {"type": "image_url"}, {"type": "text", "text": "and are brief."}]
     report = discover_sites([seen(i, q, system=parts) for i, q in enumerate(QUESTIONS)])
     assert report.sites == []
     ((site, reason),) = report.unusable
     assert (site.id, site.num_observed) == ("bot:system", 10)
     assert "several text parts" in reason
+
+
+def described(name: str, text: str | None) -> dict[str, Any]:
+    function = {"name": name, "parameters": {"type": "object"}} | ({} if text is None else {"description": text})
+    return {"type": "function", "function": function}
+
+
+def offered(task: int, *tools: dict[str, Any], agent: str = "bot") -> ObservedCall:
+    messages = [{"role": "system", "content": "You are a careful clerk."}, {"role": "user", "content": QUESTIONS[task]}]
+    return ObservedCall(f"t-{task}", QUESTIONS[task], Call(agent, "m", messages, list(tools)))
+
+
+def test_every_described_tool_is_a_site_after_those_in_messages() -> None:
+    tools = [described("find", "Look up an order by its number."), described("bare", None), {"type": "web_search"}]
+    report = discover_sites([offered(i, *tools) for i in range(6)])
+    assert report.unusable == []
+    assert [(site.id, site.kind, site.tool) for site in report.sites] == [
+        ("bot:system", "system", ""),
+        ("bot:tool:find", "tool", "find"),
+    ]
+    assert report.sites[1].template == "Look up an order by its number."
+    assert report.sites[1].num_observed == 6
+
+
+def test_a_date_in_a_description_is_a_slot_and_other_wording_another_site() -> None:
+    early = [offered(i, described("find", f"Look up an order. Today is 2026-11-{10 + i}.")) for i in range(4)]
+    late = [offered(i, described("find", "Ask the warehouse where a parcel lies.")) for i in range(4, 7)]
+    sites = [site for site in discover_sites(early + late).sites if site.kind == "tool"]
+    assert [site.id for site in sites] == ["bot:tool:find", "bot:tool:find-2"]
+    assert match(sites[0].template, "Look up an order. Today is 2027-01-02.") is not None
+    assert len(sites[0].slots) == 1
 
 
 def test_developer_messages_are_system_sites() -> None:

@@ -13,6 +13,7 @@ from tests.servers import FakeOpenAI
 
 from agentlightning.data.call import Call
 from agentlightning.data.resource import Demo, Policy, PromptSite, Slot
+from agentlightning.interception.dialects import DIALECTS
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered, speaking
 
@@ -26,6 +27,35 @@ def sent(body: Any, policy: Policy, transport: str = "httpx", **options: Any) ->
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         post(transport, server.base_url + "/chat/completions", content=content)
     return server.requests[0].json, recorder
+
+
+_SCHEMA = {"type": "object", "properties": {"id": {"type": "string", "description": "Like 17."}}}
+_FUNCTION = {"name": "find", "description": "Finds an order.", "parameters": _SCHEMA}
+_FLAT = {
+    "name": "find",
+    "description": "Finds an order.",
+    "input_schema": _SCHEMA,
+    "cache_control": {"type": "ephemeral"},
+}
+TOOL_BODIES: dict[str, Any] = {
+    "chat": QUESTION | {"tools": [{"type": "function", "function": _FUNCTION}]},
+    "chat, functions": QUESTION | {"functions": [_FUNCTION]},
+    "messages": QUESTION | {"max_tokens": 9, "tools": [_FLAT]},
+    "responses": {"model": "m", "input": "Hi", "tools": [{"type": "function", **_FUNCTION}, {"type": "web_search"}]},
+    "ollama": QUESTION | {"tools": [{"type": "function", "function": _FUNCTION}]},
+}
+
+
+@pytest.mark.parametrize("name", TOOL_BODIES)
+def test_a_tools_description_is_steered_in_every_dialect_and_its_schema_stays(name: str) -> None:
+    dialect = next(each for each in DIALECTS if each.name == name.partition(",")[0])
+    site = PromptSite("helper:tool:find", "helper", "tool", "Finds an order.", tool="find")
+    body = TOOL_BODIES[name]
+    before = dialect.call(body, "helper")
+    applied = Policy().with_prompt(site, "Call this first.").apply(before)
+    assert applied.steered == (site.id,)
+    wanted = json.dumps(body).replace("Finds an order.", "Call this first.")
+    assert dialect.rewrite(body, before, applied.call) == json.loads(wanted)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

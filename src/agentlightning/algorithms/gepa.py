@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field
 
 from agentlightning.algorithms.apo.proposal import Proposal, Rules
-from agentlightning.algorithms.apo.proposer import DEFAULT_CAP
+from agentlightning.algorithms.apo.proposer import TextConfig
 from agentlightning.algorithms.base import AlgorithmConfig, BaseAlgorithm, Session
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
@@ -32,7 +32,7 @@ Texts = dict[str, str]
 """Site id → text: what gepa calls a candidate."""
 
 
-class GEPAConfig(AlgorithmConfig):
+class GEPAConfig(TextConfig):
     """Settings handed to `gepa.optimize`."""
 
     minibatch_size: int = Field(default=8, ge=1)
@@ -41,8 +41,6 @@ class GEPAConfig(AlgorithmConfig):
     """Also combine candidates, site by site; needs several sites."""
     rounds: int | None = Field(default=None, ge=1)
     """Most iterations; None: as many as epochs and budget allow."""
-    max_prompt_length: int | None = Field(default=None, ge=1)
-    """Characters an instruction may have. None: 2000, or the agent's own text and a quarter where that is more."""
     show_expected: bool = True
     """Show the tasks' expected answers to the optimiser model."""
 
@@ -56,13 +54,13 @@ class GEPA(BaseAlgorithm[GEPAConfig]):
     async def train(self, session: Session) -> Policy:
         """The policy with the best validation mean. Raises MissingExtra without the gepa package."""
         package = _package("gepa")
-        if not session.sites or not session.training_tasks:
+        if not self.config.offered(session.sites) or not session.training_tasks:
             session.log("gepa: nothing to do, there is no prompt site or no training task")
             return session.policy
         adapter = SessionAdapter(session, self.config, asyncio.get_running_loop())
         search = functools.partial(
             package.optimize,
-            seed_candidate={site.id: session.policy.text_at(site) for site in session.sites},
+            seed_candidate={site.id: session.policy.text_at(site) for site in self.config.offered(session.sites)},
             trainset=session.training_tasks,
             valset=session.validation_tasks,
             adapter=adapter,
@@ -175,15 +173,15 @@ class SessionAdapter:
 
     def _policy(self, candidate: Texts) -> Policy:
         policy = self.session.policy
-        for site in self.session.sites:
+        for site in self.config.offered(self.session.sites):
             policy = policy.with_prompt(site, candidate[site.id])
         return policy
 
     def _problems(self, candidate: Texts) -> list[str]:
         problems: list[str] = []
-        for site in self.session.sites:
+        for site in self.config.offered(self.session.sites):
             text, current = candidate[site.id], self.session.policy.text_at(site)
-            cap = self.config.max_prompt_length or max(DEFAULT_CAP, len(site.template) * 5 // 4)
+            cap = self.config.cap(site)
             if text != current:
                 problems += self._rules.problems(Proposal("", text), site, current, cap)
         return problems

@@ -16,8 +16,12 @@ import msgspec
 from agentlightning.data import template as templates
 from agentlightning.data.call import Call, Message
 
-SiteKind = Literal["system", "prefix"]
-"""system: the system, developer or instructions text. prefix: the fixed part of the first user message."""
+SiteKind = Literal["system", "prefix", "tool"]
+"""system: the system, developer or instructions text. prefix: the fixed part of the first user message. tool: the
+description of one tool; its name and parameters are never touched."""
+INSTRUCTING = ("system", "developer")
+MESSAGE_KINDS: tuple[SiteKind, ...] = ("system", "prefix")
+"""The kinds that stand in messages."""
 SlotType = Literal["text", "number", "date", "time", "id", "list", "json"]
 
 
@@ -40,6 +44,8 @@ class PromptSite(msgspec.Struct, frozen=True, omit_defaults=True):
     coverage: float | None = None
     """Share of calls, on tasks the template was not learned from, that it matches."""
     num_observed: int = 0
+    tool: str = ""
+    """Whose description it is, at a site of kind tool."""
 
 
 class Demo(msgspec.Struct, frozen=True):
@@ -128,7 +134,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         Of several sites that match one message, the one with the most constant text owns it.
         """
         messages, steered, missed = call.messages, [], []
-        for kind in ("system", "prefix"):
+        for kind in MESSAGE_KINDS:
             known = self._sites_of(call.agent, kind)
             active = [site.id for site in known if site.id in self.prompts]
             if not active:
@@ -144,13 +150,40 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
                 missed += active
         if demos := self.demos.get(call.agent):
             messages = _insert_demos(messages, demos)
+        tools = self._describe(call, steered, missed) if call.tools else call.tools
         call = msgspec.structs.replace(
             call,
             messages=messages,
+            tools=tools,
             model=self.models.get(call.agent, call.model),
             params=call.params | self.sampling.get(call.agent, {}),
         )
         return Applied(call, tuple(steered), tuple(missed))
+
+    def _describe(self, call: Call, steered: list[str], missed: list[str]) -> list[dict[str, Any]]:
+        """The call's tools with the descriptions this policy has for them; a tool that is not offered is no miss."""
+        known = self._sites_of(call.agent, "tool")
+        if not any(site.id in self.prompts for site in known):
+            return call.tools
+        return [self._described(tool, known, steered, missed) for tool in call.tools]
+
+    def _described(
+        self, tool: dict[str, Any], sites: list[PromptSite], steered: list[str], missed: list[str]
+    ) -> dict[str, Any]:
+        name, told = tool_name(tool), tool_description(tool)
+        mine = [site for site in sites if site.tool == name]
+        for site in mine:
+            if (values := templates.match(site.template, told)) is None:
+                continue
+            if site.id not in self.prompts:
+                return tool
+            steered.append(site.id)
+            return {**tool, "function": {**tool["function"], "description": self._filled(site, values)}}
+        missed += [site.id for site in mine if site.id in self.prompts]
+        return tool
+
+    def _filled(self, site: PromptSite, values: dict[str, str]) -> str:
+        return templates.render(self.prompts[site.id], values)
 
     def _sites_of(self, agent: str, kind: str) -> list[PromptSite]:
         known = [site for site in self.sites if site.kind == kind and site.agent == agent]
@@ -172,18 +205,35 @@ def _sites_of_both(one: Policy, other: Policy) -> list[PromptSite]:
 
 def instruction_index(messages: list[Message], kind: SiteKind) -> int | None:
     """Where the message of a site kind stands: the first system/developer message, or the first user message."""
-    roles = ("system", "developer") if kind == "system" else ("user",)
+    roles = INSTRUCTING if kind == "system" else ("user",)
     return next((i for i, message in enumerate(messages) if message.get("role") in roles), None)
 
 
+def tool_name(tool: dict[str, Any]) -> str:
+    """The name of a function; empty for a tool of another kind, which has no description of its own."""
+    function = tool.get("function")
+    return str(function.get("name") or "") if isinstance(function, dict) else ""
+
+
+def tool_description(tool: dict[str, Any]) -> str:
+    """What a function is said to do; empty when nothing is."""
+    function = tool.get("function")
+    told: Any = function.get("description") if isinstance(function, dict) else None
+    return told if isinstance(told, str) else ""
+
+
 def editable_text(message: Message) -> str | None:
-    """The one text of a message, or None when it has none or several (images may stand beside it)."""
+    """The one text of a message, or None when it has none or several (images may stand beside it).
+
+    Several texts of instructions count as one, a paragraph each: nothing stands between them there.
+    """
     content = message.get("content")
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         texts = [part["text"] for part in content if _has_text(part)]
-        return texts[0] if len(texts) == 1 else None
+        is_joined = message.get("role") in INSTRUCTING and len(texts) == len(content)
+        return "\n\n".join(texts) if texts and (is_joined or len(texts) == 1) else None
     return None
 
 
@@ -204,6 +254,9 @@ def _with_text(message: Message, text: str) -> Message:
     content = message["content"]
     if isinstance(content, str):
         return {**message, "content": text}
+    if sum(map(_has_text, content)) > 1:
+        # The last part's own fields are kept: a cache mark there holds for all the text before it.
+        return {**message, "content": [{**content[-1], "text": text}]}
     return {**message, "content": [{**part, "text": text} if _has_text(part) else part for part in content]}
 
 

@@ -1,7 +1,8 @@
 """Where instruction text enters an agent's calls, read from calls it made: no change to its code, no annotations.
 
-Texts at the same place (agent, system or first user message) are grouped by the instructions they share, aligned into a
-template, and the template is checked on tasks it was not learned from. What cannot be used is reported with the reason.
+Texts at the same place (agent; system message, first user message or a tool's description) are grouped by the
+instructions they share, aligned into a template, and the template is checked on tasks it was not learned from. What
+cannot be used is reported with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import msgspec
 
 from agentlightning.data import template as templates
 from agentlightning.data.call import Call, message_text
-from agentlightning.data.resource import PromptSite, SiteKind, Slot, editable_text, instruction_index
+from agentlightning.data.resource import (
+    MESSAGE_KINDS,
+    PromptSite,
+    SiteKind,
+    Slot,
+    editable_text,
+    instruction_index,
+    tool_description,
+    tool_name,
+)
 from agentlightning.interception.alignment import Tokens, constant_runs, learn, num_constant_words, tokenise
 from agentlightning.interception.grouping import Prompt, Text, group_texts
 from agentlightning.interception.slots import Values, describe_slots, find_spans, input_values
@@ -26,7 +36,6 @@ MIN_COVERAGE = 0.95
 
 _MIN_TASKS_FOR_HALVES = 8
 _MAX_TASKS_READ = 3
-_KINDS: tuple[SiteKind, ...] = ("system", "prefix")
 
 
 class ObservedCall(msgspec.Struct, frozen=True):
@@ -54,16 +63,17 @@ def discover_sites(
 
     A site is usable when its template, learned on some of the tasks, matches at least `min_coverage` of the calls on
     the others. An agent without a usable site that was given no system message gets one empty site, where such a
-    message may be inserted. Sites come by agent, system before prefix, the most frequent first.
+    message may be inserted. Sites come by agent, system before prefix before tools, the most frequent first.
     """
     by_agent: dict[str, list[ObservedCall]] = defaultdict(list)
     for observed in calls:
         by_agent[observed.call.agent].append(observed)
     report = SiteReport([], [])
     for agent in sorted(by_agent) if agents is None else dict.fromkeys(agents):
-        judged = [each for kind in _KINDS for each in _judged_sites(agent, kind, by_agent[agent], min_coverage)]
+        judged = [each for kind in MESSAGE_KINDS for each in _judged_sites(agent, kind, by_agent[agent], min_coverage)]
         if not any(reason is None or site.kind == "system" for site, reason in judged):
             judged.append(_empty_site(agent, by_agent[agent], min_coverage))
+        judged += _judged_tools(agent, by_agent[agent], min_coverage)
         report.sites.extend(site for site, reason in judged if reason is None)
         report.unusable.extend((site, reason) for site, reason in judged if reason is not None)
     return report
@@ -73,21 +83,47 @@ def _judged_sites(
     agent: str, kind: SiteKind, calls: Sequence[ObservedCall], min_coverage: float
 ) -> list[tuple[PromptSite, str | None]]:
     texts, num_unreadable = _texts_at(kind, calls)
-    prompts = [prompt for prompt in group_texts(texts) if _is_instruction(prompt.template)]
-    described = [(prompt, *_described(prompt)) for prompt in prompts]
-    judged: list[tuple[PromptSite, str | None]] = []
-    for prompt, template, slots in sorted(described, key=lambda row: (-row[0].num_calls, row[1])):
-        coverage, missed = _coverage(prompt)
-        site = PromptSite(_site_id(agent, kind, len(judged)), agent, kind, template, slots, coverage, prompt.num_calls)
-        judged.append((site, _why_unusable(coverage, missed, min_coverage)))
+    judged = _judged_texts(PromptSite(f"{agent}:{kind}", agent, kind, ""), texts, min_coverage)
     if num_unreadable:
         site = PromptSite(_site_id(agent, kind, len(judged)), agent, kind, "", num_observed=num_unreadable)
         judged.append((site, f"{num_unreadable} calls carry it in several text parts; only a single one is edited."))
     return judged
 
 
+def _judged_tools(
+    agent: str, calls: Sequence[ObservedCall], min_coverage: float
+) -> list[tuple[PromptSite, str | None]]:
+    """A site for every tool that is described, by name."""
+    shown: dict[str, list[tuple[ObservedCall, str]]] = defaultdict(list)
+    for observed in calls:
+        for tool in observed.call.tools:
+            if (name := tool_name(tool)) and tool_description(tool).strip():
+                shown[name].append((observed, tool_description(tool)))
+    judged: list[tuple[PromptSite, str | None]] = []
+    for name in sorted(shown):
+        place = PromptSite(f"{agent}:tool:{name}", agent, "tool", "", tool=name)
+        judged += _judged_texts(place, _distinct(shown[name]), min_coverage)
+    return judged
+
+
+def _judged_texts(place: PromptSite, texts: Sequence[Text], min_coverage: float) -> list[tuple[PromptSite, str | None]]:
+    prompts = [prompt for prompt in group_texts(texts) if _is_instruction(prompt.template)]
+    described = [(prompt, *_described(prompt)) for prompt in prompts]
+    judged: list[tuple[PromptSite, str | None]] = []
+    for prompt, template, slots in sorted(described, key=lambda row: (-row[0].num_calls, row[1])):
+        coverage, missed = _coverage(prompt)
+        known = {"template": template, "slots": slots, "coverage": coverage, "num_observed": prompt.num_calls}
+        site = msgspec.structs.replace(place, id=_numbered(place.id, len(judged)), **known)
+        judged.append((site, _why_unusable(coverage, missed, min_coverage)))
+    return judged
+
+
 def _site_id(agent: str, kind: SiteKind, index: int) -> str:
-    return f"{agent}:{kind}" + (f"-{index + 1}" if index else "")
+    return _numbered(f"{agent}:{kind}", index)
+
+
+def _numbered(name: str, index: int) -> str:
+    return name + (f"-{index + 1}" if index else "")
 
 
 def _why_unusable(coverage: float | None, missed: Sequence[str], min_coverage: float) -> str | None:
@@ -123,7 +159,7 @@ def _texts_at(kind: SiteKind, calls: Sequence[ObservedCall]) -> tuple[list[Text]
     """
     if kind == "prefix":
         calls = [observed for observed in calls if not _is_continued(observed.call)] or calls
-    texts: dict[str, Text] = {}
+    found: list[tuple[ObservedCall, str]] = []
     num_unreadable = 0
     for observed in calls:
         index = instruction_index(observed.call.messages, kind)
@@ -132,11 +168,18 @@ def _texts_at(kind: SiteKind, calls: Sequence[ObservedCall]) -> tuple[list[Text]
         if (content := editable_text(message)) is None:
             num_unreadable += 1
             continue
+        found.append((observed, content))
+    return _distinct(found), num_unreadable
+
+
+def _distinct(found: Sequence[tuple[ObservedCall, str]]) -> list[Text]:
+    texts: dict[str, Text] = {}
+    for observed, content in found:
         text = texts.setdefault(content, Text(content))
         text.num_calls += 1
         text.tasks[observed.task_id] = _carried(observed, text.tasks.get(observed.task_id))
     _tokenise_all(list(texts.values()))
-    return sorted(texts.values(), key=lambda text: text.text), num_unreadable
+    return sorted(texts.values(), key=lambda text: text.text)
 
 
 def _is_continued(call: Call) -> bool:

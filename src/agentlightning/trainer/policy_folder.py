@@ -44,6 +44,7 @@ class SavedSite(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     slots: list[Slot] = []
     coverage: float | None = None
     num_observed: int = 0
+    tool: str = ""
 
 
 class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -215,6 +216,7 @@ def _to_entry(site: PromptSite, text: str | None, copy: str | None) -> SavedSite
         slots=site.slots,
         coverage=site.coverage,
         num_observed=site.num_observed,
+        tool=site.tool,
     )
 
 
@@ -227,6 +229,7 @@ def _to_site(entry: SavedSite) -> PromptSite:
         slots=entry.slots,
         coverage=entry.coverage,
         num_observed=entry.num_observed,
+        tool=entry.tool,
     )
 
 

@@ -53,7 +53,7 @@ class APO(BaseAlgorithm[APOConfig]):
 
     async def train(self, session: Session) -> Policy:
         """The policy with the best validation mean (ties: the shorter), or the one it started from."""
-        if reason := _reason_not_to_begin(session):
+        if reason := _reason_not_to_begin(session, self.config):
             session.log(f"apo: nothing to do, {reason}")
             return session.policy
         search = Search(session, batch_size=self.config.minibatch_size, accepts=self.accepts)
@@ -139,8 +139,8 @@ class _Hunt:
         return Asked(self.demos.candidates(incumbent, count, judges), 0, [])
 
 
-def _reason_not_to_begin(session: Session) -> str | None:
-    if not session.sites:
+def _reason_not_to_begin(session: Session, config: APOConfig) -> str | None:
+    if not config.offered(session.sites):
         return "no prompt site of the agents to optimise was found in their calls"
     needed = 2 if session.is_cross_fitted else 1
     if len(session.training_tasks) < needed:

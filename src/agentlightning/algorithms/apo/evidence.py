@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -85,14 +86,18 @@ def tool_calls(message: Message) -> list[tuple[str, str, str]]:
 
 
 def blame(runs: Iterable[Run], sites: Sequence[PromptSite]) -> dict[str, float]:
-    """Site id → in how many failed runs its agent took part; a run without recorded steps blames every site."""
+    """Site id → in how many failed runs its agent took part; a run without recorded steps blames every site.
+
+    The descriptions of an agent's tools, together, count half of what its instructions do.
+    """
     counts = {site.id: 0.0 for site in sites}
     for run in runs:
         if run.is_failed:
             involved = {step.agent for step in run.trajectory.model_steps}
             for site in sites:
                 counts[site.id] += not involved or site.agent in involved
-    return counts
+    described = Counter(site.agent for site in sites if site.tool)
+    return counts | {site.id: counts[site.id] / (2 * described[site.agent]) for site in sites if site.tool}
 
 
 def _is_evidence(t: Trajectory) -> bool:

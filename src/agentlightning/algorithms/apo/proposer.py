@@ -21,14 +21,32 @@ from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.errors import ModelError
 
 DEFAULT_CAP = 2000
+TOOL_CAP = 1024
+"""OpenAI refuses longer descriptions."""
 _MAX_REMEMBERED = 20
 
 
-class ProposalConfig(AlgorithmConfig):
-    """What is shown to the optimiser model, and what it may answer."""
+class TextConfig(AlgorithmConfig):
+    """Which texts may be rewritten, and how long they may become."""
 
     max_prompt_length: int | None = Field(default=None, ge=1)
     """Characters an instruction may have. None: 2000, or the agent's own text and a quarter where that is more."""
+    tool_descriptions: bool = False
+    """Rewrite what the agents' tools are said to do, too (never their names or parameters)."""
+
+    def offered(self, sites: Sequence[PromptSite]) -> list[PromptSite]:
+        """Those of a session's sites that may be rewritten."""
+        return [site for site in sites if self.tool_descriptions or site.kind != "tool"]
+
+    def cap(self, site: PromptSite) -> int:
+        """Most characters a text at the site may have."""
+        default = TOOL_CAP if site.kind == "tool" else DEFAULT_CAP
+        return self.max_prompt_length or max(default, len(site.template) * 5 // 4)
+
+
+class ProposalConfig(TextConfig):
+    """What is shown to the optimiser model, and what it may answer."""
+
     max_runs_shown: int = Field(default=16, ge=1)
     """Runs shown in one request, earlier ones included. With three, the rule behind the failures is hard to see."""
     show_expected: bool = True
@@ -74,7 +92,8 @@ class Proposer:
         self.session, self.config = session, config
         self._rejected: dict[str, list[str]] = {}
         self._rules = Rules([*session.training_tasks, *session.validation_tasks])
-        self._rotation = Rotation(session.sites)
+        self._sites = config.offered(session.sites)
+        self._rotation = Rotation(self._sites)
         self._is_stuck = False
         """The last round brought nothing: the next proposals take narrower angles."""
         self._tried = {session.policy.id}
@@ -106,12 +125,12 @@ class Proposer:
 
     def _questions(self, parent: Policy, runs: Sequence[Run], count: int, round_index: int) -> list[Question]:
         rng = random.Random(f"{self.session.seed}/{round_index}")
-        weights = evidence.blame(runs, self.session.sites)
+        weights = evidence.blame(runs, self._sites)
         shown = evidence.select(runs, self.config.max_runs_shown, rng)
         questions: list[Question] = []
         for number in range(count):
             site, draw = self._rotation.next(weights), self._num_asked
-            cap = self.config.max_prompt_length or max(DEFAULT_CAP, len(site.template) * 5 // 4)
+            cap = self.config.cap(site)
             focus = self._narrow_focus(parent, site, shown) if number and self._is_stuck else reflection.FOCUS_ALL
             text = self._request(parent, site, cap, shown, focus)
             questions.append(Question(parent, site, cap, text, draw, round_index))
@@ -131,7 +150,9 @@ class Proposer:
                 runs=shown,
                 rejected=self._rejected.get(site.id, [])[-_MAX_REMEMBERED:],
                 focus=focus,
-                others=[(other, parent.text_at(other)) for other in self.session.sites if other.id != site.id],
+                others=[
+                    (other, parent.text_at(other)) for other in self._sites if other.id != site.id and not other.tool
+                ],
                 show_expected=self.config.show_expected,
             )
         )

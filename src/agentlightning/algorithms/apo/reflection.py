@@ -35,6 +35,11 @@ runs rely on. Do not mention or copy particular inputs, names, numbers or answer
 rejected idea. Keep the language of the current text. Keep every marker written ⟦like this⟧ exactly once: the program \
 fills it in. The whole text may have at most {cap} characters; a shorter text that does the same is better."""
 
+_TOOL_TASK = """\
+The text to improve is not the agent's own instruction but the description of its tool {tool}: what the agent reads \
+to decide when and how to call it. Say when to use it and when not, what each argument must look like and what comes \
+back. Its name and its parameters cannot be changed."""
+
 _REPLY = "Reply with one line `Idea: …` and then the complete new text between <instruction> and </instruction>."
 
 FOCUS_ALL = "Cover the causes of all the failed runs with as few rules as possible."
@@ -77,6 +82,8 @@ def write_request(reflection: Reflection) -> str:
         _TASK.format(cap=reflection.cap),
         f'<instruction {attributes} max_characters="{reflection.cap}">\n{_current(reflection.text)}\n</instruction>',
     ]
+    if site.tool:
+        sections.insert(1, _TOOL_TASK.format(tool=_attribute(site.tool)))
     sections += [
         f'<other agent="{_attribute(other.agent)}" kind="{other.kind}">\n{_safe(text, _FIELD_LIMIT)}\n</other>'
         for other, text in reflection.others

@@ -177,7 +177,8 @@ def measured_tasks(result: TrainingResult) -> list[TaskOutcome]:
 
 def _site_change(site: PromptSite, text: str) -> str:
     lengths = f"{len(site.template):,} → {len(text):,} characters"
-    where = {"system": "instructions", "prefix": "start of the first user message"}[site.kind]
+    places = {"system": "instructions", "prefix": "start of the first user message"}
+    where = places.get(site.kind) or f"description of the tool {escape(site.tool)}"
     whole = f'<pre class="text whole">{_with_slots(text)}</pre>'
     return (
         f'<article class="site"><h3>{escape(site.id)}</h3><p class="soft">{escape(site.agent)}, {where} · {lengths}</p>'
