@@ -8,6 +8,7 @@ ALGORITHMS = Registry(
         "apo": "agentlightning.algorithms.apo.algorithm:APO",
         "gepa": "agentlightning.algorithms.gepa:GEPA",
         "sft": "agentlightning.algorithms.sft:SFT",
+        "provider_sft": "agentlightning.algorithms.provider_sft:ProviderSFT",
         "dpo": "agentlightning.algorithms.dpo:DPO",
         "rl": "agentlightning.algorithms.rl.algorithm:RL",
         "grpo": "agentlightning.algorithms.rl.methods:GRPO",

@@ -6,7 +6,7 @@ more than a policy can say.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -67,6 +67,31 @@ class BudgetView(Protocol):
     def calls_per_rollout(self) -> float:
         """Mean model calls one rollout has taken so far; at least 1 before any was seen."""
         ...
+
+
+class TuningSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider trains a model; None leaves it to the provider."""
+
+    model: str | dict[str, Any] | None = None
+    """A name at the agent's own provider, or a mapping as in the configuration's `models`. None: the agent's model."""
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    suffix: str | None = None
+    seed: int | None = None
+    deployment: str | None = None
+    """Azure: the name the trained model is called by."""
+    usd_per_million_tokens: float | None = None
+    poll_seconds: float = 10.0
+
+    def hyperparameters(self) -> dict[str, float]:
+        """Those that were set, by the provider's names."""
+        named = {
+            "n_epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate_multiplier": self.learning_rate_multiplier,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 Decision = Literal["accepted", "rejected", "refused"]
@@ -138,6 +163,15 @@ class Session(Protocol):
         """
         ...
 
+    async def fine_tune(
+        self, examples: Sequence[Mapping[str, Any]], held_back: Sequence[Mapping[str, Any]], settings: TuningSettings
+    ) -> str:
+        """Have a provider train a model on examples (`{"messages": […], "tools": […]}`); gives the new model's name.
+
+        The same question is never paid twice. Raises ModelError when the job fails, BudgetExhausted when too dear.
+        """
+        ...
+
     async def decide(
         self, candidate: Policy, decision: Decision, *, parent: Policy, reason: str, **details: Any
     ) -> None:
@@ -180,6 +214,10 @@ class BaseAlgorithm(Generic[ConfigT]):
     def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int | None:
         """About how many rollouts `train` asks for at most, for the plan shown before the first call; None: unknown."""
         return None
+
+    def plan_note(self) -> str:
+        """What it does besides rollouts that costs something, for the same plan; empty when there is nothing."""
+        return ""
 
     @classmethod
     def _parse(cls, params: dict[str, Any]) -> Any:

@@ -126,21 +126,25 @@ async def samples_of(engine: Engine, trajectory: Trajectory, agent: str) -> list
 async def demonstrations(engine: Engine, path: Path, agent: str) -> list[Sample]:
     """The conversations of a file as samples. DataError, naming the line, for one that is none."""
     samples: list[Sample] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"demonstrations {path} cannot be read: {error.strerror or error}.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        messages, tools = _conversation(line, f"{path} line {number}")
+    for number, messages, tools in read_demonstrations(path):
         learned = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight", 1)]
         plain = [{key: value for key, value in m.items() if key != "weight"} for m in messages]
         sample = await engine.encode(plain, tools, agent=agent, learned=learned)
         samples.append(msgspec.structs.replace(sample, rollout_id=f"{path.name}:{number}"))
-    if not samples:
-        raise DataError(f'{path} holds no demonstration. Each line is {{"messages": […]}}, as OpenAI\'s files have it.')
     return samples
+
+
+def read_demonstrations(path: Path) -> list[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Line, messages and tools of each demonstration in a file. DataError, naming the line, for one that is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"demonstrations {path} cannot be read: {error.strerror or error}.") from error
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    found = [(number, *_conversation(line, f"{path} line {number}")) for number, line in numbered]
+    if not found:
+        raise DataError(f'{path} holds no demonstration. Each line is {{"messages": […]}}, as OpenAI\'s files have it.')
+    return found
 
 
 def _conversation(line: str, place: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

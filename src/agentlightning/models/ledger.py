@@ -69,6 +69,15 @@ class Ledger:
             )
         return usd
 
+    def add_job(self, usd: float | None) -> None:
+        """Count a provider's training job: money, and no call. None: its price is not known."""
+        if self._parent is not None:
+            self._parent.add_job(usd)
+        with self._lock:
+            cost = self._cost
+            total = cost.usd if usd is None else (cost.usd or 0.0) + usd
+            self._cost = msgspec.structs.replace(cost, usd=total, unpriced_calls=cost.unpriced_calls + (usd is None))
+
     def add_failed(self, role: Role) -> None:
         """Count a call that was sent and brought no answer: it uses up a call, and no provider bills it."""
         if self._parent is not None:

@@ -30,6 +30,7 @@ def describe_plan(
         f"agent {agent.agent_id} ({agent.adapter.name}), {_tasks(splits)}",
         f"algorithm {names}, {epochs} epochs, {in_flight} rollouts at a time",
         _rollouts(splits, stages, epochs),
+        *filter(None, (stage.algorithm.plan_note() for stage in stages)),
         *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
         f"budget: {budget.describe()}",
     ]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from agentlightning.algorithms.base import BudgetView, Decision, Epoch, Evaluation
+from agentlightning.algorithms.base import BudgetView, Decision, Epoch, Evaluation, TuningSettings
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.record import make_record, new_id
 from agentlightning.data.resource import Policy, PromptSite
@@ -26,6 +26,7 @@ from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.own_models import OwnModels
+from agentlightning.trainer.provider_jobs import ProviderJobs
 from agentlightning.trainer.result import HistoryEntry
 from agentlightning.trainer.rollouts import Rollouts
 from agentlightning.trainer.scoring import question_key
@@ -72,6 +73,7 @@ class RunSession:
         self._max_epochs = max_epochs
         self._rollouts = rollouts
         self._models = models
+        self._jobs = ProviderJobs(run_id=rollouts.runner.run_id, store=store, budget=budget, models=models)
         self._budget = budget
         self._store = store
         self._writes = Writes(store)
@@ -122,6 +124,11 @@ class RunSession:
         return await self._models.complete(
             messages, role=role, key=key, seed=self.seed + draw, temperature=temperature, max_tokens=max_tokens
         )
+
+    async def fine_tune(
+        self, examples: Sequence[Mapping[str, Any]], held_back: Sequence[Mapping[str, Any]], settings: TuningSettings
+    ) -> str:
+        return await self._jobs.tuned(examples, held_back, settings, self.log)
 
     def trajectories(self, where: Mapping[str, Any] | None = None) -> list[Trajectory]:
         wanted = dict(where or {})
