@@ -442,7 +442,7 @@ def test_a_damaged_blob_is_healed_by_putting_it_again(store: Store, folder: Path
             "s3://bucket/x?endpiont=http://x",
             r"no option 'endpiont'\. Did you mean 'endpoint'\? Known: endpoint",
         ),
-        ("gs://bucket?endpoint=http://x", "a gs:// address has no option 'endpoint'"),
+        ("gs://bucket?region=x", "has no option 'region'"),
         ("az://container?damaged=maybe", r"damaged='maybe': expected refuse \(an error, the default\) or skip"),
         ("s3:///x", r"names no bucket\. Write s3://bucket/prefix"),
         ("segments://x/y", "write segments:///folder, with three slashes"),

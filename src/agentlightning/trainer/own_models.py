@@ -6,13 +6,15 @@ record; on resume, a question asked before is answered from it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from agentlightning.data.call import Message, Reply
+from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.record import make_record
+from agentlightning.engine.base import Engine
 from agentlightning.errors import ConfigError, ModelError
 from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.models.client import ModelClient
@@ -29,8 +31,16 @@ class OwnModels:
     """One client per role, made when first needed. `specs` as in the config's `models`."""
 
     def __init__(
-        self, specs: Mapping[str, Any], *, run_id: str, store: Store, budget: Budget, max_in_flight: int
+        self,
+        specs: Mapping[str, Any],
+        *,
+        run_id: str,
+        store: Store,
+        budget: Budget,
+        max_in_flight: int,
+        engine: Engine | None = None,
     ) -> None:
+        """`engine` answers as the optimiser where no endpoint is known, because it is the agent's own model then."""
         self.seen: SeenEndpoint | None = None
         """Set as soon as the agent's own endpoint is known."""
         self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
@@ -41,6 +51,7 @@ class OwnModels:
         self._store = store
         self._budget = budget
         self._max_in_flight = max_in_flight
+        self._engine = engine
 
     def endpoint(self, role: OwnRole) -> Endpoint | None:
         """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
@@ -55,6 +66,8 @@ class OwnModels:
     def describe(self, role: OwnRole) -> str:
         """Which model, in words."""
         endpoint = self.endpoint(role)
+        if endpoint is None and role == "optimizer" and self._engine is not None:
+            return f"{self._engine.model} (the model that is trained, as it was)"
         if endpoint is None:
             return "not known yet: the agent's own model, once it is seen"
         origin = "configured" if role in self._endpoints else "the agent's own"
@@ -83,13 +96,12 @@ class OwnModels:
             budget.ledger.add(role, recorded.model, recorded.usage)
             self._answers[key] = recorded
             return recorded
-        client = self._client(role)
         try:
-            reply = await client.complete(messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            reply = await self._ask(role, messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
         except ModelError:
             budget.ledger.add_failed(role)
             raise
-        budget.ledger.add(role, reply.model or client.endpoint.model, reply.usage)
+        budget.ledger.add(role, reply.model, reply.usage)
         self._answers[key] = reply
         body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
         await self._store.append([make_record("completion", key, body, run=self._run_id)])
@@ -98,6 +110,17 @@ class OwnModels:
     async def close(self) -> None:
         for client in self._clients.values():
             await client.aclose()
+
+    async def _ask(self, role: OwnRole, messages: list[Message], **wishes: Any) -> Reply:
+        if role == "optimizer" and self._engine is not None and self.endpoint(role) is None:
+            spent_from(self._budget).admit(role)
+            params = {key: value for key, value in wishes.items() if value is not None}
+            call = Call(agent=role, model=self._engine.model, messages=messages, params=params)
+            reply = await asyncio.wrap_future(self._engine.sample(call))
+            return msgspec.structs.replace(reply, model=self._engine.model)
+        client = self._client(role)
+        reply = await client.complete(messages, **wishes)
+        return reply if reply.model else msgspec.structs.replace(reply, model=client.endpoint.model)
 
     def _client(self, role: OwnRole) -> ModelClient:
         if role not in self._clients:

@@ -23,7 +23,7 @@ from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group
-from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, DataError
+from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, ContextTooLong, DataError
 from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
 from agentlightning.store.trajectories import read_trajectories
 from agentlightning.trainer.bench import ORIGINAL, Bench
@@ -71,6 +71,10 @@ class Run(Bench):
     @property
     def test(self) -> list[Task]:
         return self.splits.test or []
+
+    def held_out_tasks(self) -> set[str]:
+        """Those of the final test."""
+        return {task.id for task in self.test}
 
     async def execute(self) -> TrainingResult:
         """Do it all. Raises the one error that stopped it; what was done until then is in the store."""
@@ -229,7 +233,7 @@ class Run(Bench):
         with spending(self.budget.part(stage.limits)):
             try:
                 return await self._stage(stage, start, sites)
-            except DataError as error:
+            except (DataError, ContextTooLong) as error:
                 if len(self.stages) == 1:
                     raise
                 self.note(f"stage {stage.name} learned nothing: {error}")
@@ -305,6 +309,7 @@ class Run(Bench):
             callbacks=self.callbacks,
             engine=self.weights.engine if self.weights is not None else None,
             folder=self.folder / stage,
+            opinions=self.opinions,
             restored=self.restored.get(stage),
         )
 
