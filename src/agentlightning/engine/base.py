@@ -25,6 +25,7 @@ ENGINES = Registry(
     {
         "torch": "agentlightning.engine.torch.settings:torch_engine",
         "vllm": "agentlightning.engine.vllm.engine:VllmEngine",
+        "unsloth": "agentlightning.engine.unsloth:unsloth_engine",
     },
 )
 
