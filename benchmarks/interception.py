@@ -1,9 +1,12 @@
 """What recording and steering add to a model call, in CPU time of the calling thread.
 
-    python benchmarks/interception.py [--calls 2000]
+    python benchmarks/interception.py [--calls 2000] [--peers PYTHON] [--peer PYTHON]
 
 The same openai client is called bare and inside rollouts, in turns, against a server in another process, so that a busy
 machine slows all of them alike. Told is the low decile: what a call costs when little disturbs it.
+
+`--peers` is an interpreter that has openinference-instrumentation-openai and opentelemetry-instrumentation-openai-v2,
+`--peer` one that has agentlightning 0.3.0; both are measured against the same server, in the same run.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import json
 import multiprocessing
 import socket
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -131,19 +136,39 @@ def rows(client: openai.OpenAI, num_calls: int) -> Iterator[tuple[str, float, fl
     yield "streamed chunk, recorded", per_chunk["recorded"], per_chunk["recorded"] - per_chunk["bare"], 5
 
 
+def peers(pythons: Mapping[str, str | None], port: int, num_calls: int) -> Iterator[tuple[str, float, float]]:
+    """What other ways of watching add to a call and to a chunk, each in an interpreter that has it."""
+    script = Path(__file__).with_name("interception_peers.py")
+    for name, python in pythons.items():
+        if python is None:
+            continue
+        arguments = [python, str(script), name, str(port), str(num_calls), str(NUM_CHUNKS)]
+        ran = subprocess.run(arguments, input=json.dumps(MESSAGES), capture_output=True, text=True)
+        if ran.returncode:
+            raise SystemExit(f"{name} could not be measured by {python}:\n{ran.stderr[-2000:]}")
+        added = json.loads(ran.stdout.splitlines()[-1])
+        yield name, added["call"], added["chunk"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=2000, help="of each kind; streams are a tenth of it")
+    parser.add_argument("--peers", help="an interpreter with OpenInference and the official GenAI instrumentation")
+    parser.add_argument("--peer", help="an interpreter with agentlightning 0.3.0")
     given = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     install()
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{ours.recv()}/v1", api_key="k", max_retries=0) as client:
+    port = ours.recv()
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="k", max_retries=0) as client:
         print(f"{'':28}{'µs':>8}{'added':>8}{'goal':>8}")
         for name, microseconds, added, goal in rows(client, given.calls):
             compared = "" if added is None else f"{added:8.1f}{f'≤ {goal}':>8}"
             print(f"{name:28}{microseconds:8.1f}{compared}")
+    pythons = {"openinference": given.peers, "genai": given.peers, "agentlightning-0.3": given.peer}
+    for name, call, chunk in peers(pythons, port, given.calls):
+        print(f"{name:28}{'':8}{call:8.1f} a call, {chunk:.1f} a streamed chunk")
     server.kill()
     server.join()
 

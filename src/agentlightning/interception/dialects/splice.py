@@ -69,7 +69,7 @@ def _inner(before: Sequence[Any], after: Sequence[Any], old: range, new: range) 
     if not old or not new:
         return [None] * len(new)
     if len(old) == len(new) == 1:  # one instruction replaced: nearly always
-        return _paired(before, after, old, new)
+        return [old.start if _kind(before[old.start]) == _kind(after[new.start]) else None]
     matcher = SequenceMatcher(None, [_key(before[i]) for i in old], [_key(after[j]) for j in new], autojunk=False)
     found: list[int | None] = []
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
