@@ -134,7 +134,7 @@ $(FRAMEWORK_SETS:%=test-%): test-%: $(SIDE)/%/.installed
 
 $(SIDE)/trackers/.installed: pyproject.toml Makefile
 	$(call make_venv,$(SIDE)/trackers)
-	$(call install,$(SIDE)/trackers,-e '.[tensorboard,mlflow,wandb,trackio]' $(TEST_TOOLS) requests aiohttp)
+	$(call install,$(SIDE)/trackers,-e '.[tensorboard$(comma)mlflow$(comma)wandb$(comma)trackio]' $(TEST_TOOLS) requests aiohttp)
 	@touch $@
 
 test-trackers: $(SIDE)/trackers/.installed

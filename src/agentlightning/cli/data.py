@@ -16,6 +16,7 @@ from agentlightning.errors import ConfigError
 from agentlightning.store.archive import ImportReport, export_jsonl, import_jsonl, import_trajectories
 from agentlightning.store.base import Store
 from agentlightning.store.exports.base import Choice, ExportReport
+from agentlightning.store.exports.dspy import export_dspy
 from agentlightning.store.exports.otlp import export_otlp, export_otlp_file
 from agentlightning.store.exports.parquet import export_parquet, read_parquet
 from agentlightning.store.exports.preferences import export_preferences
@@ -23,7 +24,14 @@ from agentlightning.store.exports.sft import export_sft
 from agentlightning.store.imports.chat import read_chat
 from agentlightning.store.imports.spans import read_traces
 
-_ROWS = {"jsonl": "trajectories", "parquet": "trajectories", "sft": "examples", "dpo": "pairs", "otlp": "spans"}
+_ROWS = {
+    "jsonl": "trajectories",
+    "parquet": "trajectories",
+    "sft": "examples",
+    "dpo": "pairs",
+    "dspy": "examples",
+    "otlp": "spans",
+}
 
 
 @click.command()
@@ -35,14 +43,14 @@ _ROWS = {"jsonl": "trajectories", "parquet": "trajectories", "sft": "examples", 
 @click.option("--mask", is_flag=True, help="Placeholders for e-mail and IP addresses, phone and card numbers, IBANs.")
 @click.option("--agent", "agents", multiple=True, help="sft, dpo: only this agent's conversations. Repeatable.")
 @click.option("--flavor", type=click.Choice(["openai", "trl"]), help="sft (default openai), dpo (default trl).")
-@click.option("--best-of", type=click.IntRange(min=1), default=1, show_default=True, help="sft: rollouts per task.")
+@click.option("--best-of", type=click.IntRange(min=1), default=1, show_default=True, help="sft, dspy: runs per task.")
 @click.option("--min-margin", type=float, default=0.1, show_default=True, help="dpo: least difference of the rewards.")
 @click.option("--endpoint", help="otlp: post to this URL, such as http://localhost:4318/v1/traces, not to a file.")
 @click.option("--header", multiple=True, metavar="NAME=VALUE", help="otlp: a header of the request. Repeatable.")
 @click.option("--no-content", is_flag=True, help="otlp: names and numbers only, no messages.")
 @STORE
 def export(path: Path | None, form: str | None, store: str, **options: Any) -> None:
-    """Write trajectories: whole (jsonl, parquet), to train on (sft, dpo), or as spans (otlp)."""
+    """Write trajectories: whole (jsonl, parquet), to train on (sft, dpo), as examples (dspy), or as spans (otlp)."""
     expect_store(store)
     form = form or _form_of(path, options["endpoint"])
     report = with_store(store, lambda opened: _export(opened, form, path, options))
@@ -89,6 +97,8 @@ async def _export(store: Store, form: str, path: Path | None, options: dict[str,
     if form == "dpo":
         flavor, margin = options["flavor"] or "trl", options["min_margin"]
         return await export_preferences(store, path, choice, flavor=flavor, min_margin=margin, agents=agents)
+    if form == "dspy":
+        return await export_dspy(store, path, choice, best_of=options["best_of"])
     if form == "otlp":
         return await export_otlp_file(store, path, choice, with_content=not options["no_content"])
     count = await export_jsonl(store, path, where, min_reward=choice.min_reward, is_masked=choice.is_masked)
