@@ -1,4 +1,4 @@
-"""The demo that trains weights, over several seeds: held-out success before and after, its interval, stages, CPU-seconds.
+"""The demo that trains weights, over several seeds: held-out success before and after, interval, stages, CPU-seconds.
 
     python -m benchmarks.demo_story                  # five seeds, about three minutes each on two quiet cores
     python -m benchmarks.demo_story --seeds 7 8
