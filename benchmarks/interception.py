@@ -17,6 +17,7 @@ import multiprocessing
 import socket
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
@@ -142,8 +143,16 @@ def peers(pythons: Mapping[str, str | None], port: int, num_calls: int) -> Itera
     for name, python in pythons.items():
         if python is None:
             continue
-        arguments = [python, str(script), name, str(port), str(num_calls), str(NUM_CHUNKS)]
-        ran = subprocess.run(arguments, input=json.dumps(MESSAGES), capture_output=True, text=True)
+        arguments = [
+            str(Path(python).absolute()),
+            str(script.resolve()),
+            name,
+            str(port),
+            str(num_calls),
+            str(NUM_CHUNKS),
+        ]
+        with tempfile.TemporaryDirectory() as folder:  # some leave a log where they run
+            ran = subprocess.run(arguments, input=json.dumps(MESSAGES), capture_output=True, text=True, cwd=folder)
         if ran.returncode:
             raise SystemExit(f"{name} could not be measured by {python}:\n{ran.stderr[-2000:]}")
         added = json.loads(ran.stdout.splitlines()[-1])

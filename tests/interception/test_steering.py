@@ -13,6 +13,7 @@ from tests.servers import FakeOpenAI
 
 from agentlightning.data.call import Call
 from agentlightning.data.resource import Demo, Policy, PromptSite, Slot
+from agentlightning.errors import ConfigError
 from agentlightning.interception.dialects import DIALECTS
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered, speaking
@@ -27,6 +28,15 @@ def sent(body: Any, policy: Policy, transport: str = "httpx", **options: Any) ->
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         post(transport, server.base_url + "/chat/completions", content=content)
     return server.requests[0].json, recorder
+
+
+def test_another_model_than_the_deployment_in_azures_address_is_an_error_and_nothing_is_sent() -> None:
+    with FakeOpenAI() as server, rollout(policy=Policy(models={"helper": "m-2"})) as recorder:
+        url = f"{server.url}/openai/deployments/m-1/chat/completions?api-version=2024-06-01"
+        with pytest.raises(ConfigError, match="'m-1' in its address"):
+            post("httpx", url, content=json.dumps(QUESTION).encode())
+    assert server.requests == []
+    assert "'m-2'" in str(recorder.steps()[0].error)
 
 
 _SCHEMA = {"type": "object", "properties": {"id": {"type": "string", "description": "Like 17."}}}

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentlightning.data.call import Call
-from agentlightning.errors import DataError
+from agentlightning.errors import ConfigError, DataError
 from agentlightning.interception.answering import Answer, ask, given, refused
 from agentlightning.interception.dialects import dialect_of
 from agentlightning.interception.dialects.base import Body, decode_object
@@ -138,7 +138,18 @@ def _steer(exchange: Exchange, scope: Scope) -> None:
     after = _steered(exchange, scope, before)
     if scope.responder is not None and ask(exchange, scope, body, after):
         return
+    _check_model(exchange, before, after)
     exchange.body = _rewritten(exchange.body, body, exchange.dialect.rewrite(body, before, after))
+
+
+def _check_model(exchange: Exchange, before: Call, after: Call) -> None:
+    """At Azure the path names the model, whatever the body says: another one would be asked for and never be used."""
+    if after.model != before.model and "/deployments/" in exchange.path:
+        raise ConfigError(
+            f"the policy sends agent {exchange.agent!r} to model {after.model!r}, but its client has the deployment "
+            f"{before.model!r} in its address, and Azure answers with that one. Name the deployment where the client "
+            f"is made, or leave {exchange.agent!r} out of the policy's models."
+        )
 
 
 def _steered(exchange: Exchange, scope: Scope, call: Call) -> Call:
