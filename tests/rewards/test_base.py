@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from tests.rewards.cases import rollout
+from tests.rewards.linear_engine import LinearEngine
 
 from agentlightning.data.call import Reply, Usage
 from agentlightning.data.trajectory import Reward, Step
 from agentlightning.errors import BudgetExhausted, DataError, ModelError
 from agentlightning.rewards import REWARDS
 from agentlightning.rewards.base import Services, bound, evaluate_reward, reward, reward_mark
+from agentlightning.rewards.opinions import Opinions
 from agentlightning.rewards.params import with_params
 
 
@@ -157,6 +159,10 @@ def test_every_built_in_reward_loads_and_judges(name: str) -> None:
     async def feedback(rollout_id: str) -> list[dict[str, Any]]:
         return [{"kind": "rating", "rollout": rollout_id, "value": 1.0, "comment": "good"}]
 
+    async def opinions() -> Opinions:
+        return Opinions()
+
+    engine: Any = LinearEngine()
     steps = [Step(id="s", rollout_id="r-1", index=0, kind="tool", agent="a", started_at=0.0, name="look")]
     output = {"sql_execution": "SELECT 7", "code_execution": "print(7)"}.get(name, "7")
     expected = [[7]] if name == "sql_execution" else 7
@@ -168,7 +174,10 @@ def test_every_built_in_reward_loads_and_judges(name: str) -> None:
     }
     task, trajectory = rollout(expected, output, steps=steps, seconds=0.5, usd=0.5, usage=Usage(5, 1))
     task.metadata.update(metadata)
-    made = bound(with_params(REWARDS.load(name), name, NEEDS.get(name, {}), Path()), Services(complete, "m", feedback))
+    made = bound(
+        with_params(REWARDS.load(name), name, NEEDS.get(name, {}), Path()),
+        Services(complete, "m", feedback, engine, opinions),
+    )
     given = asyncio.run(evaluate_reward(made, task, trajectory))
     assert given is not None and (given.value, given.name) == (1.0, name)
     assert given.reason

@@ -13,6 +13,8 @@ from tests.servers import FakeOpenAI
 from tests.trainer.worlds import CLIENT, WORDS, shouting_model
 
 from agentlightning import Task, Trainer, open_store, wrap_agent
+from agentlightning.data.record import make_record
+from agentlightning.store.masked import MaskedStore, Masks
 from agentlightning.store.trajectories import read_trajectories
 
 PROMPT = "You repeat what you are told. Complaints go to desk@example.com."
@@ -89,3 +91,37 @@ def test_a_masked_run_resumed_asks_and_finds_what_it_did_before(server: FakeOpen
     again = trainer(server, tmp_path).train(tasks(), resume=first.run_id)
     assert len(server.requests) - before <= 1  # one shows the endpoint again
     assert again.prompts == first.prompts and "desk@example.com" in again.prompts["parrot:system"]
+
+
+def test_a_masked_choice_keeps_whom_it_preferred_and_a_rating_who_gave_it(tmp_path: Path) -> None:
+    said = [
+        {
+            "kind": "choice",
+            "better": "r-1",
+            "worse": "r-2",
+            "rater": "ann@people.example",
+            "comment": "not x@people.example",
+        },
+        {
+            "kind": "rating",
+            "rollout": "r-1",
+            "value": 0.5,
+            "scale": [1, 5],
+            "rater": "Ann",
+            "correction": "x@people.example",
+        },
+        {"kind": "choice", "better": "r-3", "worse": "r-4", "rater": "ann@people.example"},
+    ]
+
+    async def kept() -> list[dict[str, Any]]:
+        store = MaskedStore(open_store(tmp_path), Masks())
+        await store.append([make_record("feedback", f"f-{i}", body, run="live") for i, body in enumerate(said)])
+        found = [s.record.body async for s in store.read("feedback")]
+        await store.close()
+        return found
+
+    choice, rating, other = asyncio.run(kept())
+    assert (choice["kind"], choice["better"], choice["worse"]) == ("choice", "r-1", "r-2")
+    assert (rating["rollout"], rating["value"], rating["scale"], rating["rater"]) == ("r-1", 0.5, [1, 5], "Ann")
+    assert choice["rater"] == other["rater"] != "Ann"
+    assert "people.example" not in str([choice, rating, other])

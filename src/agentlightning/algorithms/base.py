@@ -163,6 +163,13 @@ class Session(Protocol):
         """
         ...
 
+    async def choices(self) -> list[tuple[Trajectory, Trajectory]]:
+        """What people chose between two rollouts of this agent, of whichever run: (better, worse).
+
+        Never of a task that is held out from this stage.
+        """
+        ...
+
     async def fine_tune(
         self, examples: Sequence[Mapping[str, Any]], held_back: Sequence[Mapping[str, Any]], settings: TuningSettings
     ) -> str:

@@ -1,14 +1,15 @@
 """Direct preference optimisation (arXiv 2305.18290) from pairs of a better and a worse answer of one agent.
 
-The pairs come from rollouts of one task whose rewards differ: the two conversations are compared where they first part,
-so both answers were given in the same situation. The reference is the adapter as it was when the stage began.
+The pairs come from rollouts of one task whose rewards differ, and from people's choices between two rollouts. The two
+conversations are compared where they first part, so both answers were given in the same situation. The reference is the
+adapter as it was when the stage began.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from pydantic import Field
@@ -40,6 +41,8 @@ class DPOConfig(FittingConfig):
     """So that tasks with many different rollouts do not crowd out the others."""
     temperature: float | None = Field(default=1.0, ge=0)
     """Of the runs that are compared, so that they differ. None: the agent's own."""
+    source: Literal["rewards", "people", "both"] = "both"
+    """Whose preferences: rollouts with different rewards, people's choices between rollouts in the store, or both."""
     use_live: bool = True
     """Compare rollouts of split `live`, too."""
 
@@ -70,20 +73,26 @@ class DPO(BaseAlgorithm[DPOConfig]):
     async def train(self, session: Session) -> Policy:
         """Raises DataError when no two rollouts of a task differ in reward."""
         engine = engine_of(session)
-        runs = await self._runs(session)
+        runs = await self._runs(session) if self.config.source != "people" else []
+        liked = await session.choices() if self.config.source != "rewards" else []
         policy = session.policy
         for agent in session.agents:
-            chosen = self._pairs(runs, agent)
+            by_people = [(better.id, p) for better, worse in liked for p in preferences(better, worse, [agent])]
+            chosen = [*by_people, *self._pairs(runs, agent)]
             if not chosen:
-                raise DataError(_nothing_to_compare(runs, agent, self.config.min_margin))
+                raise DataError(self._nothing_to_learn(runs, len(liked), agent))
             items: list[Item] = [await encoded(engine, name, preference) for name, preference in chosen]
-            session.log(f"{agent}: learns from {len(items)} pairs", num_pairs=len(items))
+            session.log(
+                f"{agent}: learns from {len(items)} pairs, {len(by_people)} of them chosen by people",
+                num_pairs=len(items),
+            )
             loss = PreferenceLoss(self.config.beta)
             policy = await fit(session, agent, items, start=policy, loss=loss, config=self.config)
         return policy
 
     def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int | None:
-        return num_training * self.config.rollouts_per_task + num_validation * self.config.epochs
+        compared = 0 if self.config.source == "people" else num_training * self.config.rollouts_per_task
+        return compared + num_validation * self.config.epochs
 
     async def _runs(self, session: Session) -> list[Trajectory]:
         hot = session.policy
@@ -93,6 +102,14 @@ class DPO(BaseAlgorithm[DPOConfig]):
         runs = [trajectory for group in groups for trajectory in group.trajectories]
         live = session.trajectories({"split": "live"}) if self.config.use_live else []
         return judged([*runs, *live]).kept
+
+    def _nothing_to_learn(self, runs: Sequence[Trajectory], num_choices: int, agent: str) -> str:
+        if self.config.source == "people":
+            return (
+                f"people made {num_choices} choices between rollouts of this agent, and in none the two part at an "
+                f"answer of {agent}. Let people choose (`agentlightning rate RUN --pairs`), or set source: both."
+            )
+        return _nothing_to_compare(runs, agent, self.config.min_margin)
 
     def _pairs(self, runs: Sequence[Trajectory], agent: str) -> list[tuple[str, Preference]]:
         tasks: defaultdict[str, list[Trajectory]] = defaultdict(list)

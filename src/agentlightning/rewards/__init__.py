@@ -30,6 +30,7 @@ REWARDS = Registry(
         "user_satisfaction": "agentlightning.rewards.satisfaction:UserSatisfaction",
         "user_confirmation_rate": "agentlightning.rewards.satisfaction:UserConfirmationRate",
         "human_feedback": "agentlightning.rewards.satisfaction:HumanFeedback",
+        "reward_model": "agentlightning.rewards.learned:LearnedReward",
         "judge": "agentlightning.rewards.judge:JudgeReward",
         "pairwise_judge": "agentlightning.rewards.pairwise:PairwiseReward",
     },

@@ -10,14 +10,18 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload, runtime_checkable
 
 import msgspec
 
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Trajectory
+from agentlightning.engine.base import Engine
 from agentlightning.errors import BudgetExhausted, DataError, ModelError
+
+if TYPE_CHECKING:
+    from agentlightning.rewards.opinions import Opinions
 
 RewardValue = float | tuple[float, str | None] | Reward | None
 """A number, a number and why, a Reward, or None for "cannot judge this one"."""
@@ -34,6 +38,14 @@ class Services(msgspec.Struct, frozen=True):
     """Which model that is, in words."""
     feedback: Callable[[str], Awaitable[list[dict[str, Any]]]] | None = None
     """The bodies of the `feedback` records about a rollout. None where there is no store."""
+    engine: Engine | None = None
+    """What holds the weights that are trained; None where none are."""
+    opinions: Callable[[], Awaitable[Opinions]] | None = None
+    """What people said of this agent's rollouts, whichever run they are of."""
+    note: Callable[[str], None] | None = None
+    """Tells the user something of the run."""
+    keep: Callable[[str, str, dict[str, Any]], Awaitable[None]] | None = None
+    """Puts on record, under a name, a text and what it is about."""
 
 
 @runtime_checkable
@@ -41,6 +53,13 @@ class Unbound(Protocol):
     """A reward that needs a model or people's feedback: the run binds it to its services before anything is judged."""
 
     def bind(self, services: Services) -> RewardFunction: ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A bound reward that must learn before it judges; the run waits for it, once."""
+
+    async def prepare(self) -> None: ...
 
 
 def bound(function: Any, services: Services) -> RewardFunction:

@@ -15,7 +15,7 @@ import msgspec
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Reward, Trajectory
 from agentlightning.errors import ConfigError
-from agentlightning.rewards.base import RewardFunction, Services, bound, evaluate_reward, reward_mark
+from agentlightning.rewards.base import Prepared, RewardFunction, Services, bound, evaluate_reward, reward_mark
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -42,6 +42,11 @@ class WeightedSum:
     def bind(self, services: Services) -> WeightedSum:
         parts = [msgspec.structs.replace(part, function=bound(part.function, services)) for part in self.parts]
         return WeightedSum(parts, self.name)
+
+    async def prepare(self) -> None:
+        for part in self.parts:
+            if isinstance(part.function, Prepared):
+                await part.function.prepare()
 
     async def __call__(self, task: Task, trajectory: Trajectory) -> Reward | None:
         judged = await asyncio.gather(*(evaluate_reward(part.function, task, trajectory) for part in self.parts))

@@ -121,13 +121,13 @@ class RewardModel:
     def is_check_due(self) -> bool:
         return self.trust is not None and self.trust.num_updates >= self.settings.max_updates
 
-    async def score(self, trajectories: Sequence[Trajectory]) -> dict[str, Reward]:
+    async def score(self, trajectories: Sequence[Trajectory], *, is_check_waived: bool = False) -> dict[str, Reward]:
         """Rollout → the chance, 0 to 1, that people prefer it to an average one of those that were rated.
 
-        DataError while the model has not earned trust, or when fresh checks are due. Rollouts that were stopped are
-        left out.
+        DataError while the model has not earned trust, or when fresh checks are due, unless whoever asks has told
+        people so (`is_check_waived`). Rollouts that were stopped are left out.
         """
-        trust = self._trusted()
+        trust = self._trusted(is_check_waived)
         judged = [trajectory for trajectory in trajectories if trajectory.status != "stopped"]
         ratings = await self._rated([await self._sample(trajectory) for trajectory in judged])
         reason = f"as a reward model guesses, which agrees with people on {trust.held_out}"
@@ -200,14 +200,14 @@ class RewardModel:
             raise ConfigError("the reward model has not been trained. Call train with people's choices first.")
         return self.trust
 
-    def _trusted(self) -> Trust:
+    def _trusted(self, is_check_waived: bool) -> Trust:
         trust = self._trained()
         if not trust.is_earned:
             raise DataError(
                 f"the reward model is not used: it agrees with people on {trust.held_out}, and an interval that "
                 "includes 50% is no better than guessing. Collect more choices, or use DPO on those there are."
             )
-        if self.is_check_due:
+        if self.is_check_due and not is_check_waived:
             raise DataError(
                 f"the policy was updated {trust.num_updates} times since people last checked the reward model, and may "
                 "have learned its mistakes. Ask people about `questions(rollouts)`, and hand their choices to `check`."

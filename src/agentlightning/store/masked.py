@@ -7,6 +7,8 @@ the agent's program, and what the optimiser learns of its users it is told maske
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -18,7 +20,7 @@ import msgspec
 from agentlightning.data.masking import Masker
 from agentlightning.data.record import Record
 from agentlightning.data.task import Task
-from agentlightning.data.trajectory import Reward, Step, Trajectory
+from agentlightning.data.trajectory import Step, Trajectory
 from agentlightning.store.base import BlobRef, Cursor, Removal, Store, StoredRecord, Where
 
 MAX_KNOWN = 10_000
@@ -29,8 +31,9 @@ _FIELDS = {
     "run": ("config", "error"),
     "completion": ("messages", "reply"),
     "log": ("text",),
+    "feedback": ("reason", "comment", "correction"),
 }
-"""Where people are spoken of in the records that belong to no rollout."""
+"""Where people are spoken of in the records that are no rollout and no step."""
 
 
 class Masks:
@@ -39,6 +42,7 @@ class Masks:
     def __init__(self) -> None:
         self._maskers: OrderedDict[str, Masker] = OrderedDict()
         self._lock = threading.Lock()
+        self._key = secrets.token_bytes(16)
 
     def trajectory(self, trajectory: Trajectory) -> Trajectory:
         """The trajectory as its records are written."""
@@ -57,7 +61,14 @@ class Masks:
         with self._lock:
             masker = self._masker(record.rollout or f"{record.kind} {record.id}")
             masker.heed(record.body)
-            return msgspec.structs.replace(record, body=_body(record, masker))
+            body = _body(record, masker)
+            if record.kind == "feedback" and masker.value(body.get("rater")) != body.get("rater"):
+                body["rater"] = self._pseudonym(body["rater"])
+            return msgspec.structs.replace(record, body=body)
+
+    def _pseudonym(self, rater: str) -> str:
+        """People who rate are told apart, in every record alike, without being named."""
+        return f"rater-{hashlib.blake2b(rater.encode(), key=self._key, digest_size=6).hexdigest()}"
 
     def _masker(self, key: str) -> Masker:
         masker = self._maskers.setdefault(key, Masker())
@@ -129,8 +140,6 @@ def _body(record: Record, masker: Masker) -> dict[str, Any]:
     body = record.body
     if record.kind == "step":
         return msgspec.to_builtins(masker.step(msgspec.convert(body, Step)))
-    if record.kind == "feedback":
-        return msgspec.to_builtins(masker.reward(msgspec.convert(body, Reward)))
     if record.kind == "rollout":
         masked = masker.trajectory(msgspec.convert(body, Trajectory))
         return {name: msgspec.to_builtins(getattr(masked, name)) for name in body}

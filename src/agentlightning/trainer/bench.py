@@ -11,22 +11,25 @@ from typing import Any
 
 from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.call import Message, Reply
-from agentlightning.data.record import make_record
+from agentlightning.data.record import make_record, new_id
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
 from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
-from agentlightning.rewards.base import Services, bound
+from agentlightning.rewards.base import Prepared, Services, bound
 from agentlightning.rewards.combine import describe_reward
 from agentlightning.rewards.judge import JudgeReward
+from agentlightning.rewards.learned import JudgedByModel
+from agentlightning.rewards.opinions import Opinions
 from agentlightning.store.base import Store
 from agentlightning.store.masked import MaskedStore, Masks
 from agentlightning.trainer import scoring
 from agentlightning.trainer.budget import Budget, limits_from
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.config import Config
+from agentlightning.trainer.opinions import read_opinions
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
@@ -70,7 +73,12 @@ class Bench:
         self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=self._prices()))
         specs = {role: spec.spec() for role, spec in config.models if spec is not None}
         self.models = OwnModels(
-            specs, run_id=run_id, store=store, budget=self.budget, max_in_flight=settings.max_in_flight
+            specs,
+            run_id=run_id,
+            store=store,
+            budget=self.budget,
+            max_in_flight=settings.max_in_flight,
+            engine=weights.engine if weights is not None else None,
         )
         self.runner = Runner(
             agent,
@@ -134,27 +142,39 @@ class Bench:
         """Settle how this run is judged, say so, and judge what was tried. ConfigError when nothing can judge."""
         for text in doubts(tasks):
             self.note(text)
-        self.rollouts.source = self._reward_source(tried, tasks)
+        self.rollouts.source = await self._reward_source(tried, tasks)
         await self.rollouts.judge_again(tasks)
         self.callbacks.tell("on_note", f"rewards come from {self.rollouts.source.description}")
 
-    def _reward_source(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> scoring.RewardSource:
+    async def _reward_source(self, tried: Sequence[Trajectory], tasks: Sequence[Task]) -> scoring.RewardSource:
         asked_for = next((stage.reward for stage in self.stages if stage.reward is not None), self.reward)
         if asked_for is not None:
-            return self._chosen(asked_for)
+            return await self._chosen(asked_for)
         if any(scoring.emitted(trajectory) for trajectory in tried):
             return scoring.from_emitted()
         if any(task.expected is not None for task in tasks):
             return scoring.from_expected(tasks)
         if self.models.endpoint("judge") is None:
             raise agent_error(tried) or scoring.refusal()
-        return self._chosen(JudgeReward())
+        return await self._chosen(JudgeReward())
 
-    def _chosen(self, reward: Any) -> scoring.RewardSource:
+    async def _chosen(self, reward: Any) -> scoring.RewardSource:
         """A reward function, given what this run can offer it."""
         has_judge = self.models.endpoint("judge") is not None
-        judge = self.models.describe("judge")
-        function = bound(reward, Services(self._ask_judge if has_judge else None, judge, self._feedback))
+        services = Services(
+            complete=self._ask_judge if has_judge else None,
+            judge=self.models.describe("judge"),
+            feedback=self._feedback,
+            engine=self.weights.engine if self.weights is not None else None,
+            opinions=self.opinions,
+            note=self.note,
+            keep=self._keep,
+        )
+        function: Any = bound(reward, services)
+        if isinstance(function, Prepared):
+            await function.prepare()
+        if isinstance(function, JudgedByModel):
+            self.rollouts.live = await function.rated(self.rollouts.live)
         return scoring.from_function(function, describe_reward(function))
 
     async def _feedback(self, rollout_id: str) -> list[dict[str, Any]]:
@@ -163,6 +183,19 @@ class Bench:
         async for stored in self.store.read("feedback", {"rollout": rollout_id}):
             latest[stored.record.id] = {"rollout": rollout_id, **stored.record.body}
         return list(latest.values())
+
+    async def opinions(self) -> Opinions:
+        """What people said of this agent's rollouts, but not of those of tasks that are held out for the test."""
+        found = await read_opinions(self.store, self.agent.agent_id)
+        return found.without(self.held_out_tasks())
+
+    def held_out_tasks(self) -> set[str]:
+        """Tasks from which nothing may be learned."""
+        return set()
+
+    async def _keep(self, name: str, text: str, about: dict[str, Any]) -> None:
+        body = {"text": text, "stage": "", "metrics": {}, name: about}
+        await self.store.append([make_record("log", new_id("l"), body, run=self.run_id)])
 
     async def _ask_judge(self, messages: list[Message]) -> Reply:
         key = scoring.question_key("judge", messages)

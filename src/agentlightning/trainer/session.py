@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group, Trajectory
 from agentlightning.engine.base import Engine
+from agentlightning.rewards.opinions import Opinions
 from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.callbacks import Callbacks
@@ -55,6 +56,7 @@ class RunSession:
         callbacks: Callbacks,
         engine: Engine | None,
         folder: Path,
+        opinions: Callable[[], Awaitable[Opinions]],
         restored: Any | None = None,
     ) -> None:
         self.stage = stage
@@ -70,6 +72,7 @@ class RunSession:
         self.folder = folder
         self.evaluations: dict[str, tuple[Policy, Evaluation]] = {}
         self.history: list[HistoryEntry] = []
+        self._opinions = opinions
         self._max_epochs = max_epochs
         self._rollouts = rollouts
         self._models = models
@@ -124,6 +127,11 @@ class RunSession:
         return await self._models.complete(
             messages, role=role, key=key, seed=self.seed + draw, temperature=temperature, max_tokens=max_tokens
         )
+
+    async def choices(self) -> list[tuple[Trajectory, Trajectory]]:
+        kept_apart = set() if self.is_cross_fitted else {task.id for task in self.validation_tasks}
+        found = (await self._opinions()).without(kept_apart)
+        return [(pair.better, pair.worse) for pair in found.choices()]
 
     async def fine_tune(
         self, examples: Sequence[Mapping[str, Any]], held_back: Sequence[Mapping[str, Any]], settings: TuningSettings
