@@ -9,7 +9,9 @@ asked again.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -83,7 +85,9 @@ class VllmEngine:
             options=server_options or {},
         )
         self._loop = OwnLoop("agentlightning-vllm")
-        self._own_folder = None if folder else tempfile.TemporaryDirectory(prefix="agentlightning-adapters-")
+        self._own_folder = None if folder else Path(tempfile.mkdtemp(prefix="agentlightning-adapters-"))
+        if self._own_folder is not None:
+            atexit.register(shutil.rmtree, self._own_folder, ignore_errors=True)
         self._server: Server | None = None
         self._learner: TorchEngine | None = None
         try:
@@ -110,7 +114,7 @@ class VllmEngine:
             max_answer=max_answer_tokens,
             seed=seed,
         )
-        place = folder or Path(self._own_folder.name if self._own_folder else "")
+        place = folder or self._own_folder or Path()
         self._adapters = Adapters(self._server, place, self._learner.save)
         self._current: dict[str, str] = {}
         """Adapter → the version it is now; missing when it has changed."""
@@ -220,7 +224,7 @@ class VllmEngine:
             self._loop.submit(server.close).result()
         self._loop.close()
         if self._own_folder is not None:
-            self._own_folder.cleanup()
+            shutil.rmtree(self._own_folder, ignore_errors=True)
 
     # Everything below runs on the engine's own loop.
 

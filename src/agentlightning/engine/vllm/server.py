@@ -7,6 +7,7 @@ again. Sampling has no effect but its answer, so nothing is done twice.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import secrets
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
@@ -63,7 +64,7 @@ class Server:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
         self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._log: Path | None = None
         self._lock = asyncio.Lock()
         self._checked, self._num_unwell = 0.0, 0
 
@@ -119,15 +120,22 @@ class Server:
     async def close(self) -> None:
         await self._client.aclose()
         await self._end()
+        self._end_at_exit()
+        atexit.unregister(self._end_at_exit)
 
     def _spawn(self) -> None:
         arguments = self._plan.arguments(self._port)
         environment = os.environ | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_API_KEY": self._key}
-        self._log = self._log or tempfile.NamedTemporaryFile(prefix="agentlightning-vllm-", suffix=".log")  # noqa: SIM115
+        if self._log is None:
+            handle, name = tempfile.mkstemp(prefix="agentlightning-vllm-", suffix=".log")
+            os.close(handle)
+            self._log = Path(name)
+            atexit.register(self._end_at_exit)  # engines that answer for a loaded policy are never closed
         try:
-            self._process = subprocess.Popen(
-                arguments, env=environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    arguments, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
         except OSError as error:
             raise MissingExtra(
                 f"the vLLM server cannot be started: {arguments[0]!r} is not a program here ({error.strerror}).\n"
@@ -147,6 +155,14 @@ class Server:
                 continue
         _signal_group(self._process.pid, signal.SIGKILL)  # workers that outlived their parent
         self._process = None
+
+    def _end_at_exit(self) -> None:
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
 
     async def _until_well(self) -> None:
         until = time.monotonic() + self._start_timeout_seconds
@@ -191,7 +207,7 @@ class Server:
     def _said(self) -> str:
         if self._log is None:
             return ""
-        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         return "\n    It said last:\n" + "\n".join(f"      {line}" for line in lines)
 
 
