@@ -171,11 +171,15 @@ class Bench:
             keep=self._keep,
         )
         function: Any = bound(reward, services)
+        await self._prepare(function)
+        return scoring.from_function(function, describe_reward(function))
+
+    async def _prepare(self, function: Any) -> None:
+        """What a reward must learn before it judges; one that then rates what nobody has rates live rollouts, too."""
         if isinstance(function, Prepared):
             await function.prepare()
         if isinstance(function, JudgedByModel):
             self.rollouts.live = await function.rated(self.rollouts.live)
-        return scoring.from_function(function, describe_reward(function))
 
     async def _feedback(self, rollout_id: str) -> list[dict[str, Any]]:
         """What people said about a rollout; of a record that was written again, the latest."""
