@@ -340,8 +340,8 @@ class EngineSection(Section):
     expected: ClassVar[str] = "the name of an engine, or {name: torch, …}"
 
     name: str = "torch"
-    """`torch` (transformers and peft, on CPU or GPU), `vllm` (samples on a vLLM server), `unsloth` (faster kernels on one
-    GPU), or your own `package.module:Class`; docs/engines.md."""
+    """`torch` (transformers and peft, on CPU or GPU), `vllm` (samples on a vLLM server), `unsloth` (faster kernels on
+    one GPU), or your own `package.module:Class`; docs/engines.md."""
     method: Literal["lora", "qlora", "full"] | None = None
     """What is trained: small adapters (`lora`, the default), adapters on 4-bit weights (`qlora`), or all weights."""
     rank: PositiveInt | None = None
