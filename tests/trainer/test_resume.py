@@ -15,7 +15,7 @@ from tests.servers import FakeOpenAI
 from tests.trainer.worlds import loud_tasks, repeat, shouting_model
 
 from agentlightning import Trainer, TrainingResult, wrap_agent
-from agentlightning.errors import ConfigError
+from agentlightning.errors import AgentError, ConfigError
 
 SCRIPT = """
 import sys
@@ -61,6 +61,17 @@ def test_a_killed_run_resumes_without_paying_twice(server: FakeOpenAI, tmp_path:
     assert (result.verdict, result.policy.id, result.final) == (expected.verdict, expected.policy.id, expected.final)
     running, being_written, probe = 4, 2 * 4, 2
     assert len(server.requests) <= expected.cost.calls + running + being_written + probe
+
+
+def test_what_is_resumed_is_a_training_and_no_evaluation(server: FakeOpenAI, tmp_path: Path) -> None:
+    def broken(question: str) -> str:
+        raise ValueError(question)
+
+    evaluation = Trainer(wrap_agent(broken), data_dir=tmp_path / "data", output_dir=tmp_path / "out", progress=False)
+    with pytest.raises(AgentError):
+        evaluation.evaluate(loud_tasks(4))
+    with pytest.raises(ConfigError, match="no unfinished run"):
+        whole(server, tmp_path, resume=True)
 
 
 def test_resuming_a_finished_run_asks_only_for_the_endpoint(server: FakeOpenAI, tmp_path: Path) -> None:

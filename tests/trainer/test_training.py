@@ -246,7 +246,15 @@ def test_hooks_hear_of_everything(server: FakeOpenAI, tmp_path: Path) -> None:
 
     trainer(server, tmp_path, callbacks=[Listener()]).train(loud_tasks())
     assert heard[0] == "on_run_start" and heard[-1] == "on_run_end"
-    assert {"on_stage_start", "on_rollout_end", "on_evaluation", "on_candidate", "on_log", "on_note"} <= set(heard)
+    assert {
+        "on_stage_start",
+        "on_rollout_start",
+        "on_rollout_end",
+        "on_evaluation",
+        "on_candidate",
+        "on_log",
+        "on_note",
+    } <= set(heard)
 
 
 class Shout(BaseAlgorithm):

@@ -29,6 +29,9 @@ class Callback:
     def on_work(self, stage: str, num_rollouts: int) -> None:
         """That many rollouts were asked for."""
 
+    def on_rollout_start(self, stage: str, task: str, policy_id: str) -> None:
+        """The agent is about to be run on a task. Not told of what is answered from the record."""
+
     def on_rollout_end(self, trajectory: Trajectory) -> None:
         """One rollout is judged and stored."""
 

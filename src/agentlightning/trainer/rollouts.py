@@ -125,6 +125,7 @@ class Rollouts:
         return None
 
     async def _run(self, plan: RolloutPlan) -> Trajectory:
+        self._callbacks.tell("on_rollout_start", plan.stage, plan.task.id, plan.policy.id)
         trajectory = await self.runner.run(plan)
         self._watch_endpoint(trajectory)
         return await self._judged(plan.task, trajectory)

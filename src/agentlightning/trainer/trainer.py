@@ -280,12 +280,14 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
 
 async def _run_to_resume(store: Store, resume: str | bool) -> str:
     """The id of the run to carry on; ConfigError when there is none."""
-    status = {stored.record.id: stored.record.body.get("status") async for stored in store.read("run")}
+    records = [stored.record async for stored in store.read("run")]
+    status = {record.id: record.body.get("status") for record in records}
     if isinstance(resume, str):
         if resume not in status:
             raise ConfigError(f"there is no run {resume!r} in {store.address}.{near_miss(resume, status)}")
         return resume
-    unfinished = [run_id for run_id, state in status.items() if state != "finished"]
+    trainings = {record.id for record in records if record.body.get("kind") == "training"}
+    unfinished = [run_id for run_id, state in status.items() if state != "finished" and run_id in trainings]
     if not unfinished:
         raise ConfigError(f"there is no unfinished run in {store.address} to resume.")
     return unfinished[-1]
