@@ -28,7 +28,7 @@ TRAINING_PRICES = {
     "gpt-4o-mini": 3.0,
     "gpt-3.5-turbo": 8.0,
 }
-"""USD per million trained tokens: OpenAI's list prices of supervised fine-tuning in 2025. A snapshot costs as its model.
+"""USD per million trained tokens: OpenAI's list prices of supervised tuning in 2025; a snapshot costs as its model.
 
 Prices change: `usd_per_million_tokens` of the algorithm's params says today's."""
 _MAX_RETRIES = 8
