@@ -68,7 +68,7 @@ class Opaque:
         ({"b", "a"}, ["a", "b"]),
         (City(name="Rome", twins=("Paris",)), {"name": "Rome", "twins": ["Paris"]}),
         (Point(1.0, datetime.date(2024, 5, 6)), {"x": 1.0, "when": "2024-05-06"}),
-        (Reward(1.0), {"value": 1.0, "reason": None, "name": "reward", "source": "function", "is_metric": False}),
+        (Reward(1.0), msgspec.structs.asdict(Reward(1.0))),
         (Colour.RED, "red"),
         (b"caf\xc3\xa9 \xff", "café \ufffd"),
         (Opaque(), "Opaque([secret])"),
