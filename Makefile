@@ -29,7 +29,7 @@ FRAMEWORK_SETS := frameworks-newest frameworks-with-crewai
 EXPECT_frameworks-newest := langchain,langgraph,autogen,openai_agents,litellm,anthropic_sdk,azure_openai
 EXPECT_frameworks-with-crewai := $(EXPECT_frameworks-newest),crewai
 
-.PHONY: help demo demo-light test lint check types docs schema clean test-stores store-servers test-frameworks $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
+.PHONY: help environments demo demo-light test lint check types docs schema clean test-stores store-servers test-frameworks $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
 
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -115,6 +115,9 @@ types: $(VENV)/.installed
 check: lint types test
 
 store-servers: $(SIDE)/azurite/.installed
+
+# All side environments, so that making them can go on beside something else.
+environments: $(patsubst %,$(SIDE)/%/.installed,$(FRAMEWORKS) $(FRAMEWORK_SETS) demo demo-weights trackers)
 
 # AGENTLIGHTNING_EXPECT_STORES makes a test fail, not skip, when its server cannot be started.
 test-stores: $(VENV)/.installed store-servers
