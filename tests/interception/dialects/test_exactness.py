@@ -228,6 +228,8 @@ def test_a_changed_text_is_the_only_change(request: Request, kind: Any) -> None:
     place = instruction_index(call.messages, kind)
     if place is None or editable_text(call.messages[place]) is None:
         return
+    if len(text_parts(call.messages[place])) > 1:
+        return  # several texts of instructions become one part: test_steering
     changed = with_text(call.messages[place], "NEW")
     after = msgspec.structs.replace(call, messages=[*call.messages[:place], changed, *call.messages[place + 1 :]])
     new = dialect.rewrite(body, call, after)
@@ -299,6 +301,11 @@ def test_a_changed_message_comes_from_the_one_it_replaces(after: list[str], expe
         return [{"role": text[0], "content": text} for text in texts]
 
     assert origins(messages(["s", "u", "a"]), messages(after)) == expected
+
+
+def text_parts(message: Message) -> list[Any]:
+    content: Any = message["content"]
+    return [part for part in content if "text" in part] if isinstance(content, list) else []
 
 
 def with_text(message: Message, text: str) -> Message:
