@@ -75,10 +75,6 @@ def _introduce(console: Console, file: str | None) -> None:
 
 
 def _show(console: Console, result: TrainingResult, trainer: Trainer, task: Task) -> None:
-    console.print("\n[bold]The change in words[/bold] (the rest of it is in the weights)")
-    for line in (result.diff() or "(nothing)").splitlines():
-        style = "green" if line.startswith("+") else "red" if line.startswith("-") else ""
-        console.print(line, style=style, markup=False)
     better = trainer.load_optimized_agent()
     given = task.input if isinstance(task.input, dict) else {"question": task.input}
     said = better(**given)
