@@ -6,6 +6,7 @@ they are given masks and positions. Slots in use are always the first, so that a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,11 @@ class Layout(msgspec.Struct, frozen=True):
         return sum(heads * width for heads, width in self.shapes) * self.dtype.itemsize
 
 
+def cache_word(model: Any) -> str:
+    """What the model calls its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+
+
 def layout_of(model: Any) -> Layout:
     """Found by asking the model about one token. ModelError for models that keep more than keys and values."""
     import torch
@@ -43,7 +49,8 @@ def layout_of(model: Any) -> Layout:
 
     with torch.inference_mode():
         seen = DynamicCache(config=model.config)
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=seen, use_cache=True)
+        first = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        model(input_ids=first, use_cache=True, **{cache_word(model): seen})
     shapes = list[tuple[int, int]]()
     for layer in seen.layers:
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
@@ -72,7 +79,7 @@ class Slots:
         self._target: tuple[Any, ...] = ()
         self._source: tuple[Any, ...] | None = None
         self.through: Any = _through_class()(self)
-        """What the model is given as `past_key_values`."""
+        """What the model is given as its cache."""
         self.grow(num_slots, columns)
 
     def grow(self, num_slots: int, columns: int) -> None:

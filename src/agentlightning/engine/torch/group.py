@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agentlightning.engine.torch.cache import Layout, Masks, Slots, attention_of
+from agentlightning.engine.torch.cache import Layout, Masks, Slots, attention_of, cache_word
 from agentlightning.engine.torch.drawing import Draws, draw
 from agentlightning.engine.torch.prefixes import BLOCK, Kept, Pieces, PrefixIndex
 from agentlightning.engine.torch.row import Row
@@ -52,6 +52,7 @@ class Group:
         self._device = layout.device
         self._attention = attention_of(model.config)
         self._options = _options(model)
+        self._cache_word = cache_word(model)
         self._how: Draws | None = None
         self.release()
 
@@ -215,8 +216,8 @@ class Group:
             input_ids=tokens,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self._slots.through,
             use_cache=True,
+            **{self._cache_word: self._slots.through},
             **self._options,
         )
         return found.logits[:, -1]
