@@ -35,6 +35,20 @@ def test_an_address_with_a_password_is_seen_as_what_it_sends() -> None:
     assert server.requests[0].headers["authorization"] == seen.headers["authorization"]
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_what_a_gateway_or_a_version_wants_of_every_request_is_seen_too(transport: str) -> None:
+    wanted = {"anthropic-version": "2023-06-01", "x-gateway-key": "abc", "openai-organization": "mine"}
+    passing = {"idempotency-key": "1", "x-stainless-retry-count": "0", "user-agent": "me"}
+    with FakeOpenAI() as server, rollout() as recorder:
+        server.route("/v1/messages", {"content": []})
+        question = QUESTION | {"max_tokens": 5}
+        post(transport, server.url + "/v1/messages", question, headers=wanted | passing)
+        [exchange] = recorder.exchanges()
+    seen = seen_endpoint(exchange)
+    assert seen is not None and (seen.dialect, seen.base_url) == ("messages", server.url)
+    assert seen.headers == wanted
+
+
 @pytest.mark.parametrize(("status", "body"), [(401, QUESTION), (200, {"messages": []}), (200, [1])])
 def test_a_refused_or_nameless_call_shows_no_endpoint(status: int, body: Any) -> None:
     with FakeOpenAI() as server, rollout() as recorder:

@@ -46,9 +46,42 @@ def test_an_api_version_makes_it_azure() -> None:
     assert endpoint.headers == {"api-key": KEY}
 
 
+def test_a_claude_model_is_asked_in_anthropics_format_with_anthropics_key() -> None:
+    endpoint = Endpoint.from_spec("claude-sonnet-5", ENV | {"ANTHROPIC_API_KEY": "sk-ant-0123456789"})
+    assert endpoint.url == "https://api.anthropic.com/v1/messages"
+    assert endpoint.headers == {"anthropic-version": "2023-06-01", "x-api-key": "sk-ant-0123456789"}
+    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY"):
+        Endpoint.from_spec("claude-sonnet-5", ENV)
+
+
+@pytest.mark.parametrize("base_url", ["https://api.anthropic.com", "https://api.anthropic.com/v1/"])
+def test_anthropics_address_is_understood_with_its_version_and_without(base_url: str) -> None:
+    spec = {"model": "m", "base_url": base_url, "api_key": KEY}
+    assert Endpoint.from_spec(spec, {}).url == "https://api.anthropic.com/v1/messages"
+
+
+def test_a_claude_model_behind_another_address_is_asked_as_that_address_usually_is() -> None:
+    assert Endpoint.from_spec("claude-sonnet-5", {"OPENAI_BASE_URL": "http://gateway.test/v1"}).dialect == "chat"
+    assert Endpoint.from_spec({"model": "claude-sonnet-5", "base_url": "http://gateway.test/v1"}, {}).dialect == "chat"
+
+
+def test_ollama_is_found_where_its_own_variable_says() -> None:
+    spec = {"model": "llama", "dialect": "ollama"}
+    assert Endpoint.from_spec(spec, ENV).url == "http://127.0.0.1:11434/api/chat"
+    endpoint = Endpoint.from_spec(spec, ENV | {"OLLAMA_HOST": "box:9000"})
+    assert (endpoint.url, endpoint.headers) == ("http://box:9000/api/chat", {})
+
+
+def test_responses_are_posted_beside_chat_completions() -> None:
+    endpoint = Endpoint.from_spec({"model": "m", "dialect": "responses"}, ENV)
+    assert endpoint.url == "https://api.openai.com/v1/responses"
+    assert endpoint.headers == {"authorization": f"Bearer {KEY}"}
+
+
 @pytest.mark.parametrize(
     ("spec", "env", "said"),
     [
+        ({"model": "m", "dialect": "gemini"}, ENV, "no dialect 'gemini'. Known: chat, responses, messages, ollama"),
         ({"model": "m", "api_key_env": "MY_KEY"}, ENV, "MY_KEY"),
         ({"model": "m", "temprature": 1}, ENV, "Did you mean 'temperature'"),
         ({"base_url": "http://x.test"}, ENV, "'model'"),

@@ -6,6 +6,7 @@ Kept in memory only: a key never reaches a record.
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
@@ -14,7 +15,12 @@ from agentlightning.errors import DataError
 from agentlightning.interception.dialects import decode_object
 from agentlightning.interception.exchange import Exchange
 
-_AUTH = ("authorization", "api-key", "x-api-key", "openai-organization", "openai-project")
+_OF_THE_REQUEST = re.compile(
+    r"host|user-agent|accept.*|content-.*|connection|transfer-encoding|idempotency-key|cookie|expect|x-stainless-.*"
+    r"|traceparent|tracestate|baggage|x-request-id|x-client-request-id|helicone-request-id"
+)
+"""Headers that are about one request, or about the library that sends it. All others may be what the endpoint wants:
+keys of gateways, a version, an organisation."""
 
 
 class SeenEndpoint(msgspec.Struct, frozen=True):
@@ -25,6 +31,7 @@ class SeenEndpoint(msgspec.Struct, frozen=True):
     """Scheme, host and path up to the dialect's own suffix."""
     query: str
     headers: dict[str, str]
+    """Those an endpoint may want of every request, names in lower case."""
     dialect: str
 
     def __repr__(self) -> str:
@@ -50,7 +57,7 @@ def seen_endpoint(exchange: Exchange) -> SeenEndpoint | None:
         model=call.model,
         base_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}",
         query=parts.query,
-        headers=_basic(parts) | {key: value for key, value in given.items() if key in _AUTH},
+        headers=_basic(parts) | {key: value for key, value in given.items() if not _OF_THE_REQUEST.fullmatch(key)},
         dialect=exchange.dialect.name,
     )
 

@@ -1,8 +1,8 @@
-"""One async client for the models we call ourselves, speaking chat completions.
+"""One async client for the models we call ourselves, in whichever dialect its endpoint speaks.
 
-It retries what may pass, drops a parameter the model refuses (and remembers), and turns everything else into a
-ModelError that says what to do. Usable from any event loop, several at once: each gets its own connections, which are
-closed when that loop shuts down.
+It retries what may pass, asks differently where the model refuses a parameter (and remembers), and turns everything
+else into a ModelError that says what to do. Usable from any event loop, several at once: each gets its own connections,
+which are closed when that loop shuts down.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import msgspec
 
 from agentlightning.data.call import Message, Reply
 from agentlightning.errors import DataError, ModelError
-from agentlightning.interception.dialects.chat import ChatCompletions
+from agentlightning.interception.dialects import decode_object
+from agentlightning.models.asking import Accepted, after_refusal, dialect_of, question
 from agentlightning.models.endpoint import Endpoint
-from agentlightning.models.refusal import is_transient, refusal, refused_parameter, retry_after, said_by
+from agentlightning.models.refusal import error_of, is_transient, refusal, retry_after, said_by
 
 _CONNECT_SECONDS = 10
 _MAX_BACKOFF_SECONDS = 30.0
@@ -61,7 +62,7 @@ class ModelClient:
         self._timeout_seconds = timeout_seconds
         self._backoff_seconds = backoff_seconds
         self._on_attempt = on_attempt
-        self._refused: frozenset[str] = frozenset()
+        self._accepted = Accepted()
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
 
     async def complete(
@@ -71,27 +72,27 @@ class ModelClient:
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
-        response_format: dict[str, Any] | None = None,
     ) -> Reply:
-        """The model's answer, with usage and finish reason as the provider gave them. Raises ModelError."""
-        wanted = {
+        """The model's answer, with usage and finish reason as the provider gave them. Raises ModelError.
+
+        A wish the dialect has no word for (a seed, in Messages and Responses) is not sent.
+        """
+        wishes = {
             "temperature": self.endpoint.temperature if temperature is None else temperature,
             "max_tokens": self.endpoint.max_tokens if max_tokens is None else max_tokens,
             "seed": self.endpoint.seed if seed is None else seed,
-            "response_format": response_format,
         }
-        params = {name: value for name, value in wanted.items() if value is not None}
-        refused = self._refused
-        while True:  # ends: each round refuses one more of the few parameters sent
-            sent = _without(params, refused)
-            response = await self._send({"model": self.endpoint.model, "messages": messages, **sent})
+        accepted = self._accepted
+        while True:  # ends: each round refuses one more of the few wishes there are
+            body = question(self.endpoint, messages, wishes, accepted)
+            response = await self._send(body)
             if response.is_success:
-                self._refused |= refused
+                self._accepted = accepted
                 return self._reply(response)
-            blamed = refused_parameter(response.status_code, response.content, sent)
-            if blamed is None:
+            other = self._otherwise(accepted, body, response)
+            if other is None:
                 raise refusal(self.endpoint, response.status_code, response.content)
-            refused |= {blamed}
+            accepted = other
 
     async def aclose(self) -> None:
         """Close every loop's connections. Calling again, or using the client afterwards, is fine."""
@@ -100,6 +101,13 @@ class ModelClient:
                 await lane.lifetime.aclose()
             elif loop.is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(lane.lifetime.aclose(), loop))
+
+    def _otherwise(self, accepted: Accepted, body: dict[str, Any], response: httpx.Response) -> Accepted | None:
+        """Another way of asking, should the refusal be about one of our wishes."""
+        if response.status_code not in (400, 422):
+            return None
+        text = response.content.decode(errors="replace")
+        return after_refusal(self.endpoint, accepted, body, error_of(response.content), text)
 
     async def _send(self, body: dict[str, Any]) -> httpx.Response:
         """A response that is final: a success, or a refusal that waiting will not change."""
@@ -153,20 +161,20 @@ class ModelClient:
             await client.aclose()
 
     def _reply(self, response: httpx.Response) -> Reply:
+        dialect = dialect_of(self.endpoint)
         try:
-            body = response.json()
-            if not isinstance(body, dict):
-                raise DataError(f"the answer is a {type(body).__name__}, not an object")
-            return ChatCompletions().reply(body)
+            body = decode_object(response.content)
+            if (problem := dialect.failure(body)) is not None:
+                raise DataError(problem)
+            return dialect.reply(body)
         except DataError as error:
-            raise self._garbage("the answer has no choices", response.content) from error
-        except ValueError as error:
-            raise self._garbage("the answer is not JSON", response.content) from error
+            raise self._garbage(response.content) from error
 
-    def _garbage(self, what: str, body: bytes) -> ModelError:
+    def _garbage(self, body: bytes) -> ModelError:
+        name, path = dialect_of(self.endpoint).name, self.endpoint.posted_to
         return ModelError(
-            f"{self.endpoint.address}: {what}: {said_by(self.endpoint, body)}\n"
-            "    Is this an OpenAI-compatible endpoint? base_url is the part before /chat/completions."
+            f"{self.endpoint.address}: this is no answer as {path} gives them: {said_by(self.endpoint, body)}\n"
+            f"    Is the dialect {name!r} spoken there? Set this model's dialect, or its base_url (up to {path})."
         )
 
     def _unreachable(self, error: Exception) -> ModelError:
@@ -185,11 +193,3 @@ class ModelClient:
             f"the exchange with {where} broke off ({attempts}: {error or type(error).__name__}).\n"
             "    Try again later, or name another model or base_url."
         )
-
-
-def _without(params: dict[str, Any], refused: frozenset[str]) -> dict[str, Any]:
-    """The parameters less the refused ones; a refused `max_tokens` goes by its newer name."""
-    kept = {name: value for name, value in params.items() if name not in refused}
-    if "max_tokens" in refused and "max_tokens" in params:
-        kept["max_completion_tokens"] = params["max_tokens"]
-    return kept

@@ -15,11 +15,8 @@ from typing import Any
 from agentlightning.errors import ModelError
 from agentlightning.models.endpoint import Endpoint
 
-REPAIRABLE = ("temperature", "max_tokens", "seed", "response_format")
-"""Parameters some models refuse; we would rather have the answer without them."""
-
+_KEY_HEADERS = {"authorization", "api-key", "x-api-key"}
 _KEY_LIKE = re.compile(r"\bsk-[\w*.-]{6,}|\S*\*{3,}\S*")
-_SIZE = re.compile(r"too large|maximum context|context length|context window", re.IGNORECASE)
 
 
 def is_transient(status: int, body: bytes) -> bool:
@@ -43,19 +40,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def refused_parameter(status: int, body: bytes, sent: Mapping[str, Any]) -> str | None:
-    """The parameter of ours this refusal is about, if leaving it out (or renaming it) may help."""
-    if status not in (400, 422):
-        return None
-    error = _error(body)
-    blamed = str(error.get("param") or "")
-    text = body.decode(errors="replace")
-    for name in REPAIRABLE:
-        if name in sent and (blamed.split(".")[0] == name or (not blamed and re.search(rf"\b{name}\b", text))):
-            return None if name == "max_tokens" and _SIZE.search(text) else name
-    return None
-
-
 def refusal(endpoint: Endpoint, status: int, body: bytes) -> ModelError:
     """The error for an answer that is not a success: address, status, the provider's words, and the remedy."""
     what = f"{endpoint.address} answered {status} for model {endpoint.model!r}: {said_by(endpoint, body)}"
@@ -64,7 +48,7 @@ def refusal(endpoint: Endpoint, status: int, body: bytes) -> ModelError:
 
 def said_by(endpoint: Endpoint, body: bytes) -> str:
     """The provider's message without our key, at most 400 characters."""
-    message = _error(body).get("message")
+    message = error_of(body).get("message")
     text = message if isinstance(message, str) and message else body.decode(errors="replace")
     for value in endpoint.headers.values():
         for secret in {value, value.split(" ")[-1]}:
@@ -72,7 +56,7 @@ def said_by(endpoint: Endpoint, body: bytes) -> str:
     return _KEY_LIKE.sub("…", " ".join(text.split()))[:400] or "(nothing)"
 
 
-def _error(body: bytes) -> dict[str, Any]:
+def error_of(body: bytes) -> dict[str, Any]:
     """The error object, whichever of the usual shapes it has; `message` is a string or absent."""
     try:
         given: Any = json.loads(body)
@@ -88,10 +72,10 @@ def _error(body: bytes) -> dict[str, Any]:
 
 def _remedy(endpoint: Endpoint, status: int, body: bytes) -> str:
     if status in (401, 403):
-        had = "refused the key" if endpoint.headers else "wants a key and got none"
+        had = "refused the key" if _KEY_HEADERS & endpoint.headers.keys() else "wants a key and got none"
         return f"It {had}: set {endpoint.key_env} (or api_key_env for this model) to a key that may use this model."
     if status == 404:
-        return "Check the model's name, and that base_url is the part before /chat/completions (often ending in /v1)."
+        return f"Check the model's name, and that base_url is the part before {endpoint.posted_to}."
     if status == 429 and b"insufficient_quota" in body:
         return "The account has no credit left: top it up, or use another key or model."
     if status == 429:

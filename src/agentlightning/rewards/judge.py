@@ -52,7 +52,7 @@ class JudgeReward:
         """The judge of a run; ConfigError where there is no model to ask."""
         if services.complete is None:
             raise ConfigError(
-                "there is no model that could judge: the agent was not seen calling a chat-completions endpoint. "
+                "there is no model that could judge: the agent was not seen calling one. "
                 "Set models.judge, for example models={'judge': 'gpt-4o-mini'}."
             )
         return Judge(services.complete, self.rubric, description=f"a model that judges each answer: {services.judge}")

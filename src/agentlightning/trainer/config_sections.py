@@ -267,8 +267,10 @@ class ModelSection(Section):
 
     model: str
     """The name the endpoint knows it by, or a path for a model of your own."""
+    dialect: Literal["chat", "responses", "messages", "ollama"] | None = None
+    """What is spoken there. Messages at Anthropic's address and for `claude-…`, chat completions elsewhere."""
     base_url: str | None = None
-    """The endpoint, up to and including its version (`http://localhost:8000/v1`)."""
+    """The endpoint, up to and including its version (`http://localhost:8000/v1`); Ollama's native API has none."""
     api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     """Name of the environment variable that holds the key. The SDK's usual one when not given."""
     api_version: str | None = None
@@ -276,7 +278,7 @@ class ModelSection(Section):
     headers: dict[str, str] = {}
     """Sent with every request. Their values are masked wherever the configuration is kept."""
     path: str | None = None
-    """Posted to, below `base_url`. `/chat/completions` when not given."""
+    """Posted to, below `base_url`. The dialect's own (`/chat/completions`) when not given."""
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Left to the model when not given."""
     max_tokens: PositiveInt | None = None

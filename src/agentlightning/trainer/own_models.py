@@ -23,8 +23,6 @@ from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget, spent_from
 
 OwnRole = Literal["optimizer", "judge"]
-_SAME_ADDRESS = ("chat", "responses")
-"""Dialects whose base URL serves chat completions too, which is what our own calls speak."""
 
 
 class OwnModels:
@@ -57,10 +55,8 @@ class OwnModels:
         """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
         if role in self._endpoints:
             return self._endpoints[role]
-        if self.seen is not None and self.seen.dialect in _SAME_ADDRESS:
-            return Endpoint(
-                model=self.seen.model, base_url=self.seen.base_url, headers=self.seen.headers, query=self.seen.query
-            )
+        if self.seen is not None:
+            return endpoint_of(self.seen)
         return next(iter(self._endpoints.values()), None)
 
     def describe(self, role: OwnRole) -> str:
@@ -127,10 +123,21 @@ class OwnModels:
             endpoint = self.endpoint(role)
             if endpoint is None:
                 raise ConfigError(
-                    f"there is no {role} model: the agent was not seen calling a chat-completions endpoint that could "
-                    f"serve as one. Set models.{role}, for example models={{'{role}': 'gpt-4o-mini'}}."
+                    f"there is no {role} model: the agent was not seen calling a model that could serve as one. "
+                    f"Set models.{role}, for example models={{'{role}': 'gpt-4o-mini'}}."
                 )
             self._clients[role] = ModelClient(
                 endpoint, max_in_flight=self._max_in_flight, on_attempt=lambda _: spent_from(self._budget).admit(role)
             )
         return self._clients[role]
+
+
+def endpoint_of(seen: SeenEndpoint) -> Endpoint:
+    """The agent's own model, asked by us: in the dialect it was seen speaking, which is sure to be understood there."""
+    return Endpoint(
+        model=seen.model,
+        base_url=seen.base_url,
+        headers=seen.headers,
+        query=seen.query,
+        dialect="ollama" if seen.dialect == "ollama-generate" else seen.dialect,
+    )

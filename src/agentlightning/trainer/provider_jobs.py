@@ -137,6 +137,11 @@ class ProviderJobs:
             raise ConfigError(
                 "the agent was not seen calling a provider. Set model: {model: …, base_url: …} in params."
             )
+        if seen.dialect not in ("chat", "responses"):
+            raise ConfigError(
+                f"the agent was seen calling {seen.model} at {seen.base_url}, which is not OpenAI's API and so has no "
+                "fine-tuning jobs. Set model: {model: …, base_url: …} in params."
+            )
         model = given.get("model") or seen.model
         return Endpoint(model=model, base_url=seen.base_url, headers=seen.headers, query=seen.query)
 

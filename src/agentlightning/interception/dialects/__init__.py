@@ -6,7 +6,18 @@ from agentlightning.interception.dialects.messages import Messages
 from agentlightning.interception.dialects.ollama import OllamaChat, OllamaGenerate
 from agentlightning.interception.dialects.responses import Responses
 
-__all__ = ["DIALECTS", "Body", "Dialect", "decode_object", "dialect_of"]
+__all__ = [
+    "DIALECTS",
+    "Body",
+    "ChatCompletions",
+    "Dialect",
+    "Messages",
+    "OllamaChat",
+    "OllamaGenerate",
+    "Responses",
+    "decode_object",
+    "dialect_of",
+]
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Responses(), Messages(), OllamaChat(), OllamaGenerate())
 
