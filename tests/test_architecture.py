@@ -67,7 +67,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"errors", "data", "interception", "store", "algorithms", "rewards", "adapters", "trainer"},
 }
 
-ADAPTER_GROUND = {"base", "function", "module_tools", "runnables", "watching", "tool_calls", "call_stack", "copying"}
+ADAPTER_GROUND = set(
+    "base function module_tools runnables watching within tool_calls call_stack copying structure instructions".split()
+)
 """What adapters share: the contract, listening to frameworks, plain Python functions with their tools (which SDK
 adapters stand on), and LangChain's runnables (which LangGraph's graphs are, too). Beyond it an adapter imports only its
 own hooks; only the door, `wrap`, knows them all."""

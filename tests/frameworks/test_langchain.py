@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.contract.adapters.cases.langchain_case import AgentExecutorCase
 from tests.contract.adapters.model import WRITER, chat_model, question
 from tests.contract.adapters.rollouts import answers_of, rollout, rollouts, site_of
 from tests.servers import FakeOpenAI
@@ -48,6 +49,38 @@ def test_a_chain_with_two_variables_asks_for_fields(server: FakeOpenAI) -> None:
     [refused] = rollouts(agent, [HELLO])
     assert isinstance(refused.error, AgentError) and "'language', 'question'" in str(refused.error)
     assert rollout(agent, {"question": HELLO, "language": "English"}).output == "hello"
+
+
+def test_a_chain_that_assigns_first_takes_what_it_does_not_assign(server: FakeOpenAI) -> None:
+    from langchain_core.runnables import RunnablePassthrough
+
+    chain = (
+        RunnablePassthrough.assign(tone=lambda given: "kind") | prompt("{question}, in a {tone} voice") | model(server)
+    )
+    assert rollout(wrap_agent(chain), HELLO).output == "hello"
+
+
+def test_agents_that_a_function_of_the_chain_uses_are_members(server: FakeOpenAI) -> None:
+    from langchain.agents import create_agent
+    from langchain_core.runnables import RunnableLambda
+
+    bob = create_agent(model(server), [], system_prompt=WRITER, name="bob")
+    chain = prompt() | RunnableLambda(lambda given: bob.invoke({"messages": given.to_messages()})["messages"][-1])
+    agent = wrap_agent(chain)
+    assert agent.adapter.members() == ["bob"] and rollout(agent, HELLO).speakers == ["bob"]
+
+
+def test_an_executor_with_an_async_tool_runs(server: FakeOpenAI) -> None:
+    from langchain_core.tools import tool
+
+    async def look(word: str) -> str:
+        """Look a word up."""
+        return f"meaning of {word}"
+
+    executor = AgentExecutorCase().executor("writer", WRITER, model(server), [tool(look)], stream=False)
+    done = rollout(wrap_agent(executor), question("tool moon"))
+    assert (done.output, done.speakers) == ("meaning of moon", ["writer", "writer"])
+    assert [(step.name, step.agent) for step in done.tools] == [("look", "writer")]
 
 
 def test_fields_that_do_not_fit_name_those_that_do(server: FakeOpenAI) -> None:

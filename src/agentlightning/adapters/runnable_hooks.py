@@ -1,7 +1,8 @@
 """Listening to LangChain and LangGraph: who is speaking, which tools ran, and no cached answer inside a rollout.
 
 Who speaks stands in the metadata of the running config (public `ensure_config`): the name given to `create_agent`, else
-the graph's node. Tools pass `BaseTool.run` and `arun`. A cache would answer a steered call with what was said before.
+the graph's node. An AgentExecutor that has a `name` speaks by it. Tools pass `BaseTool.run` and `arun`. A cache would
+answer a steered call with what was said before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 from agentlightning.adapters.tool_calls import use_tool, use_tool_async
 from agentlightning.adapters.watching import report_missing
-from agentlightning.interception.scope import ask_for_speaker, current_scope
+from agentlightning.adapters.within import within
+from agentlightning.interception.scope import ask_for_speaker, current_scope, speaking
 
 AGENT_MARK = ("ls_integration", "langchain_create_agent")
 """What `create_agent` writes into the metadata of its graphs."""
@@ -35,6 +37,26 @@ def speaker_in(metadata: Mapping[str, Any]) -> str | None:
         return metadata.get("langgraph_node")
     outer = str(metadata.get("langgraph_checkpoint_ns") or "").split("|")[:-1]
     return outer[-1].partition(":")[0] if outer else None
+
+
+def watch_executors(module: Any) -> None:
+    """An AgentExecutor asks its model without a config of its own; so its name is noted where it is run."""
+    kind: Any = module.AgentExecutor
+    for name in ("invoke", "ainvoke", "stream", "astream"):
+        setattr(kind, name, _speaking_as_itself(getattr(kind, name)))
+
+
+def _speaking_as_itself(original: Any) -> Any:
+    @wraps(original)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = current_scope()
+        if scope is None or not self.name:
+            return original(self, *args, **kwargs)
+        with speaking(self.name):
+            result = original(self, *args, **kwargs)
+        return within(result, scope, self.name)
+
+    return run
 
 
 def watch_tools(module: Any) -> None:

@@ -142,7 +142,24 @@ def _input_keys(runnable: Any) -> list[str] | None:
     if is_graph(first):
         return _input_keys(first)
     keys = getattr(first, "input_variables", None) or getattr(first, "input_keys", None)
-    return list(keys) if keys else None
+    return list(keys) if keys else _fields_asked_for(_loop_of(first) or runnable) or _keys_of_assigned(first)
+
+
+def _fields_asked_for(runnable: Any) -> list[str] | None:
+    """By its own schema: what it must be given, without what it assigns itself (an agent's scratchpad)."""
+    fields = runnable.get_input_schema().model_fields
+    return [name for name, field in fields.items() if field.is_required() and name != "root"] or None
+
+
+def _keys_of_assigned(runnable: Any) -> list[str] | None:
+    """What the agents inside `RunnablePassthrough.assign` take, when nothing else says it."""
+    assigned = getattr(getattr(runnable, "mapper", None), "steps__", None) or {}
+    return next(filter(None, map(_input_keys, assigned.values())), None)
+
+
+def _loop_of(executor: Any) -> Any:
+    """The runnable that an AgentExecutor asks again and again."""
+    return getattr(getattr(executor, "agent", None), "runnable", None)
 
 
 def _first_of(runnable: Any) -> Any:
@@ -158,17 +175,29 @@ def _inside(runnable: Any, seen: set[int] | None = None) -> Iterator[Any]:
         return
     seen.add(id(runnable))
     yield runnable
-    steps = getattr(runnable, "steps", None) or getattr(runnable, "steps__", None) or []
-    inner = [*(steps.values() if isinstance(steps, dict) else steps)]
-    inner += [getattr(runnable, name, None) for name in ("bound", "runnable", "agent", "default")]
-    inner += [node.bound for node in getattr(runnable, "nodes", {}).values()] if is_graph(runnable) else []
-    for part in inner:
-        if part is not None and (is_runnable(part) or isinstance(part, tuple(loaded(*_INGREDIENTS)))):
+    for part in _parts_of(runnable):
+        if is_runnable(part) or isinstance(part, tuple(loaded(*_INGREDIENTS))):
             yield from _inside(part, seen)
 
 
+def _parts_of(runnable: Any) -> Iterator[Any]:
+    """What its fields hold, in lists, tuples and mappings too; what its functions use; the nodes of a graph."""
+    if is_graph(runnable):
+        yield from (node.bound for node in runnable.nodes.values())
+        return
+    held = [*vars(runnable).values(), *(getattr(runnable, "deps", None) or []), _loop_of(runnable)]
+    while held:
+        value = held.pop(0)
+        if isinstance(value, Mapping):
+            held[:0] = value.values()
+        elif isinstance(value, list | tuple):
+            held[:0] = value
+        else:
+            yield value
+
+
 def _members(runnable: Any) -> Iterator[str]:
-    if name := speaker_in((getattr(runnable, "config", None) or {}).get("metadata") or {}):
+    if name := _own_name(runnable):
         yield name
     elif is_graph(runnable) and not is_created_agent(runnable):
         for name, node in runnable.nodes.items():
@@ -177,8 +206,15 @@ def _members(runnable: Any) -> Iterator[str]:
                 yield from inner or [name]
     else:
         for part in _inside(runnable):
-            if part is not runnable and is_graph(part):
+            if part is not runnable and (is_graph(part) or _loop_of(part) is not None):
                 yield from _members(part)
+
+
+def _own_name(runnable: Any) -> str | None:
+    """The name by which it speaks: of an AgentExecutor its own, else what its metadata says."""
+    if _loop_of(runnable) is not None:
+        return runnable.name
+    return speaker_in((getattr(runnable, "config", None) or {}).get("metadata") or {})
 
 
 def _tools_of(part: Any) -> list[Any]:

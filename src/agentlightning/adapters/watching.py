@@ -14,6 +14,7 @@ _HOOKS = {
     "langchain_core.runnables.config": "runnable_hooks:watch_runs",
     "langchain_core.tools.base": "runnable_hooks:watch_tools",
     "langchain_core.language_models.chat_models": "runnable_hooks:watch_cache",
+    "langchain_classic.agents.agent": "runnable_hooks:watch_executors",
     "autogen_agentchat.agents._base_chat_agent": "autogen_hooks:watch_agents",
     "autogen_agentchat.teams._group_chat._chat_agent_container": "autogen_hooks:watch_agents",
     "autogen_core.tools._base": "autogen_hooks:watch_tools",

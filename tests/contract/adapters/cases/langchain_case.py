@@ -1,4 +1,4 @@
-"""Two agents of `create_agent`, one after the other in a chain."""
+"""Two agents of `create_agent`, one after the other in a chain; and two executors, each a loop around a prompt."""
 
 from __future__ import annotations
 
@@ -30,10 +30,42 @@ class LangChainCase(Case):
 class LangChainAsyncCase(LangChainCase):
     """The same chain by its coroutines."""
 
-    name = "langchain"
-
     async def ask(self, agent: Any, question: str) -> Any:
         return (await agent.ainvoke({"messages": [("user", question)]}))["messages"][-1].content
 
 
-CASES = [LangChainCase(), LangChainAsyncCase()]
+class AgentExecutorCase(Case):
+    """LangChain's older agents, which still run; a name tells one executor from another."""
+
+    name, package = "langchain", "langchain_classic"
+
+    def team(self, server: FakeOpenAI, *, stream: bool = False, tool: Callable[..., Any] | None = None) -> Any:
+        from langchain_core.runnables import RunnablePassthrough
+        from langchain_core.tools import tool as as_tool
+        from langchain_openai import ChatOpenAI
+
+        model = ChatOpenAI(model="m", api_key="k", base_url=server.base_url, streaming=stream)
+        tools = [as_tool(tool)] if tool else []
+        writer = self.executor("writer", WRITER, model, tools, stream)
+        critic = self.executor("critic", CRITIC, model, [], stream)
+        return RunnablePassthrough.assign(said=writer) | critic
+
+    def executor(self, name: str, instructions: str, model: Any, tools: list[Any], stream: bool) -> Any:
+        from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
+        from langchain_core.prompts import ChatPromptTemplate
+
+        messages = [("system", instructions), ("user", "{input}"), ("placeholder", "{agent_scratchpad}")]
+        prompt = ChatPromptTemplate.from_messages(messages)
+        agent = create_tool_calling_agent(model, tools, prompt)
+        return AgentExecutor(name=name, agent=agent, tools=tools, stream_runnable=stream)  # type: ignore[arg-type]
+
+    def ask(self, agent: Any, question: str) -> Any:
+        return agent.invoke({"input": question})["output"]
+
+
+class AgentExecutorStreamCase(AgentExecutorCase):
+    async def ask(self, agent: Any, question: str) -> Any:
+        return [piece async for piece in agent.astream({"input": question})][-1]["output"]
+
+
+CASES = [LangChainCase(), LangChainAsyncCase(), AgentExecutorCase(), AgentExecutorStreamCase()]
