@@ -34,6 +34,7 @@ _COMMANDS = {
     "stats": ("agentlightning.cli.stats:stats", "Success, reward, failures, cost and latency, from the store alone."),
     "export": ("agentlightning.cli.data:export", "Write trajectories: jsonl, parquet, sft, dpo, otlp."),
     "import": ("agentlightning.cli.data:import_", "Read trajectories: jsonl, parquet, chat logs, spans."),
+    "dashboard": ("agentlightning.cli.dashboard:dashboard", "Show the runs of a store in the browser, live."),
     "store": ("agentlightning.cli.store:store", "Copy, check, measure and prune stores."),
     "demo": ("agentlightning.cli.project:demo", "Optimise a small agent end to end, offline, without a key."),
     "doctor": ("agentlightning.cli.doctor:doctor", "Check this machine and say what will work."),

@@ -73,7 +73,7 @@ class Gateway:
     def start(self) -> Gateway:
         """Begin to listen; gives itself back once it does."""
         install()
-        self._socket = _bound(self._host, self._port)
+        self._socket = bound(self._host, self._port)
         config = uvicorn.Config(
             self._app.asgi(),
             ws="none",
@@ -127,7 +127,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket; ConfigError when the address cannot be used."""
     # With the protocol named, asyncio switches Nagle's algorithm off; without, every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
