@@ -184,7 +184,7 @@ def test_ratings_choices_and_thumbs_are_kept_as_feedback(rated: Path) -> None:
     done = agl(rated, "rate", run, "--pairs", "--rater", "ann", typed="a\nlouder\n")
     assert "1 choices by ann kept" in done.stdout
     thumb, choice = _feedback(rated)[2:]
-    assert (thumb["value"], thumb["scale"]) == (1.0, "thumbs")
+    assert (thumb["value"], thumb["scale"]) == (1.0, [False, True])
     assert choice["kind"] == "choice" and choice["better"] != choice["worse"] and choice["comment"] == "louder"
     rollouts = {t.id: t for t in _rollouts(rated, run)}
     assert rollouts[choice["better"]].task == rollouts[choice["worse"]].task

@@ -15,7 +15,7 @@ from tests.trainer.worlds import WORDS, repeat, shouting_model
 import agentlightning
 from agentlightning import BaseAlgorithm, Policy, Session, Trainer, Trajectory, feedback, last_rollout_id, wrap_agent
 from agentlightning.algorithms.base import AlgorithmConfig
-from agentlightning.errors import ConfigError, DataError
+from agentlightning.errors import DataError
 from agentlightning.store.trajectories import read_trajectories
 
 
@@ -113,7 +113,7 @@ def test_feedback_attaches_to_the_rollout_it_names(server: FakeOpenAI, tmp_path:
     ("given", "said"), [({"rating": 4}, "not on the scale 0 to 1"), ({}, "says nothing"), ({"rating": -1}, "scale")]
 )
 def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(DataError, match=said):
         feedback("r-1", store=tmp_path, **given)
 
 

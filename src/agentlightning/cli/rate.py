@@ -6,20 +6,27 @@ import getpass
 import json
 import random
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentlightning.cli.store_option import STORE, WHERE, parse_where, with_store
+from agentlightning.data.opinion import choice_record, rating_record
 from agentlightning.errors import DataError
 
 if TYPE_CHECKING:
+    from agentlightning.data.record import Record
     from agentlightning.data.trajectory import Trajectory
     from agentlightning.store.base import Store
 
+Said = Callable[..., "Record"]
+"""A rating or a choice that still has to be told the run and the rater."""
+
 _TEXT_CHARACTERS = 4_000
-_STARS = {str(stars): (stars - 1) / 4 for stars in range(1, 6)}
-_THUMBS = {"+": 1.0, "u": 1.0, "-": 0.0, "d": 0.0}
+_STARS = {str(stars): stars for stars in range(1, 6)}
+_THUMBS = {"+": True, "u": True, "-": False, "d": False}
 
 
 @click.command()
@@ -52,8 +59,8 @@ async def _session(store: Store, where: dict[str, Any], rater: str, options: dic
     done = set[Any]() if options["again"] else await _done(store, where["run"], rater)
     ask = _ask_pairs if options["is_pairs"] else _ask_each
     count = 0
-    for body, rollout in ask(found, done, draw, options):
-        await _keep(store, {**body, "rater": rater}, where["run"], rollout)
+    for said in ask(found, done, draw, options):
+        await store.append([said(run=where["run"], rater=rater)])
         count += 1
     return count
 
@@ -68,19 +75,11 @@ async def _done(store: Store, run: str, rater: str) -> set[Any]:
     }
 
 
-async def _keep(store: Store, body: dict[str, Any], run: str, rollout: str) -> None:
-    import time
-
-    from agentlightning.data.record import make_record, new_id
-
-    await store.append([make_record("feedback", new_id("f"), {**body, "at": time.time()}, run=run, rollout=rollout)])
-
-
-def _ask_each(found: list[Trajectory], done: set[Any], draw: random.Random, options: dict[str, Any]) -> Any:
+def _ask_each(found: list[Trajectory], done: set[Any], draw: random.Random, options: dict[str, Any]) -> Iterator[Said]:
     left = [trajectory for trajectory in found if trajectory.id not in done]
     draw.shuffle(left)
     left = left[: options["limit"]]
-    answers = _THUMBS if options["is_thumbs"] else _STARS
+    answers, scale = (_THUMBS, (False, True)) if options["is_thumbs"] else (_STARS, (1, 5))
     asked = "+ good, - bad" if options["is_thumbs"] else "1 (bad) to 5 (very good)"
     for number, trajectory in enumerate(left, start=1):
         _show_task(trajectory, f"{number} of {len(left)}")
@@ -89,14 +88,10 @@ def _ask_each(found: list[Trajectory], done: set[Any], draw: random.Random, opti
         if said == "q":
             return
         if said != "s":
-            comment, scale = _comment(), "thumbs" if options["is_thumbs"] else [1, 5]
-            body = {"kind": "rating", "rollout": trajectory.id, "value": answers[said], "scale": scale}
-            # A rating reads as a Reward too (name, source, reason), so it stands among the rollout's rewards.
-            reads_as = {"name": "human_feedback", "source": "human"} | ({"reason": comment} if comment else {})
-            yield body | {"comment": comment} | reads_as, trajectory.id
+            yield partial(rating_record, trajectory.id, answers[said], scale, comment=_comment())
 
 
-def _ask_pairs(found: list[Trajectory], done: set[Any], draw: random.Random, options: dict[str, Any]) -> Any:
+def _ask_pairs(found: list[Trajectory], done: set[Any], draw: random.Random, options: dict[str, Any]) -> Iterator[Said]:
     pairs = [pair for pair in _pairs(found, draw) if frozenset(t.id for t in pair) not in done][: options["limit"]]
     for number, (one, two) in enumerate(pairs, start=1):
         _show_task(one, f"{number} of {len(pairs)}")
@@ -107,8 +102,7 @@ def _ask_pairs(found: list[Trajectory], done: set[Any], draw: random.Random, opt
             return
         if said != "s":
             better, worse = (one, two) if said == "a" else (two, one)
-            # Of no rollout of its own: it belongs to two.
-            yield {"kind": "choice", "better": better.id, "worse": worse.id, "comment": _comment()}, ""
+            yield partial(choice_record, better.id, worse.id, comment=_comment())
 
 
 def _pairs(found: list[Trajectory], draw: random.Random) -> list[list[Trajectory]]:

@@ -18,12 +18,13 @@ from typing import Any
 import msgspec
 
 from agentlightning.data.call import Usage
+from agentlightning.data.opinion import rating_record
 from agentlightning.data.processor import clean_step
 from agentlightning.data.record import Record, make_record, new_id
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task, to_task
 from agentlightning.data.trajectory import Trajectory
-from agentlightning.errors import ConfigError, DataError
+from agentlightning.errors import DataError
 from agentlightning.interception.recorder import Recorder, plain
 from agentlightning.interception.scope import Scope
 from agentlightning.rewards.feedback import ratings, read_feedback
@@ -157,27 +158,20 @@ def feedback(
     """Keep what somebody said about a rollout; durable when it returns.
 
     `rating` lies on `scale` (True and False are its ends); `correction` is the answer it should have given, which
-    becomes the expected one when training starts from live rollouts. Raises ConfigError for a rating off the scale or
+    becomes the expected one when training starts from live rollouts. Raises DataError for a rating off the scale or
     for feedback that says nothing, StoreError when it cannot be kept.
     """
-    if rating is None and correction is None and not comment:
-        raise ConfigError("feedback says nothing: give a rating, a correction or a comment.")
-    kind = "comment" if rating is None else "rating"
-    body: dict[str, Any] = {"rollout": rollout_id, "kind": kind, "comment": comment, "rater": rater, "at": time.time()}
-    if isinstance(rating, bool):
-        body |= {"value": float(rating), "scale": [False, True]}
-    elif rating is not None:
-        body |= {"value": _on_unit_scale(float(rating), scale), "scale": list(scale)}
-    if correction is not None:
-        body["correction"] = plain(correction)
-    collector(store).append([make_record("feedback", new_id("f"), body, run=LIVE_RUN, rollout=rollout_id)])
-
-
-def _on_unit_scale(rating: float, scale: tuple[float, float]) -> float:
-    low, high = scale
-    if not (low < high and low <= rating <= high):
-        raise ConfigError(f"a rating of {rating:g} is not on the scale {low:g} to {high:g}. Say which: scale=(1, 5).")
-    return (rating - low) / (high - low)
+    ends = (False, True) if isinstance(rating, bool) else scale
+    record = rating_record(
+        rollout_id,
+        rating,
+        ends,
+        run=LIVE_RUN,
+        rater=rater,
+        comment=comment,
+        correction=None if correction is None else plain(correction),
+    )
+    collector(store).append([record])
 
 
 async def live_trajectories(store: Store, agent_id: str, *, limit: int = MAX_LIVE) -> list[Trajectory]:

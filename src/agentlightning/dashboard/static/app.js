@@ -35,6 +35,7 @@ function App() {
   useEffect(() => {
     const follow = () => { setHash(location.hash); scrollTo(0, 0); };
     addEventListener("hashchange", follow);
+    follow(); // it may have changed before anybody listened
     return () => removeEventListener("hashchange", follow);
   }, []);
   const place = placeOf(hash);
