@@ -5,11 +5,12 @@ Bodies only ever gain fields. Readers leave aside what they do not know, and wri
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from agentlightning.data.call import Message, Reply
+from agentlightning.data.opinion import Feedback
 from agentlightning.data.record import RecordKind
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Task
@@ -82,31 +83,6 @@ class CheckpointBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     cursor: str | None = None
 
 
-class FeedbackBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a person said: of one rollout (a rating, which also reads as a Reward), or of two (a choice)."""
-
-    kind: Literal["rating", "choice"] = "rating"
-    rollout: str = ""
-    """The one that was rated."""
-    value: float | None = None
-    """A rating, brought to 0–1: 1 to 5 evenly, thumbs as 0 or 1."""
-    scale: Any = None
-    """What the rater saw: [1, 5] or thumbs."""
-    better: str = ""
-    """A choice: the rollout that was preferred, …"""
-    worse: str = ""
-    """… and the one it was preferred to."""
-    rater: str = ""
-    comment: str = ""
-    at: float = 0.0
-    """Seconds since the epoch."""
-    name: str = "reward"
-    """These as in a Reward."""
-    source: str = "human"
-    reason: str | None = None
-    is_metric: bool = False
-
-
 BODIES: dict[RecordKind, Any] = {
     "run": RunBody,
     "stage": dict[str, Any],
@@ -119,7 +95,7 @@ BODIES: dict[RecordKind, Any] = {
     "completion": CompletionBody,
     "metric": dict[str, Any],
     "log": LogBody,
-    "feedback": FeedbackBody,
+    "feedback": Feedback,
     "control": dict[str, Any],
     "checkpoint": CheckpointBody,
 }

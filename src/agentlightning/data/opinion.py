@@ -1,14 +1,43 @@
-"""What a person said about rollouts, as the record it is kept as: a rating of one, or a choice between two."""
+"""What a person said about rollouts, and the record it is kept as: a rating of one, or a choice between two."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from agentlightning.data.record import Record, make_record, new_id
 from agentlightning.errors import DataError
 
 REWARD_NAME = "human_feedback"
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person said: of one rollout (a rating, a comment, a correction), or of two (a choice)."""
+
+    kind: Literal["rating", "choice", "comment"] = "rating"
+    rollout: str = ""
+    """The one that was rated."""
+    value: float | None = None
+    """A rating, brought to 0–1: 1 to 5 evenly, thumbs as 0 or 1."""
+    scale: Any = None
+    """What the rater saw, such as [1, 5]; [false, true] for thumbs."""
+    better: str = ""
+    """A choice: the rollout that was preferred, …"""
+    worse: str = ""
+    """… and the one it was preferred to."""
+    rater: str = ""
+    comment: str = ""
+    correction: Any = None
+    """The answer it should have given."""
+    at: float = 0.0
+    """Seconds since the epoch."""
+    name: str = "reward"
+    """These as in a Reward, which a rating also reads as."""
+    source: str = "human"
+    reason: str | None = None
+    is_metric: bool = False
 
 
 def rating_record(

@@ -11,35 +11,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from agentlightning.data.opinion import Feedback
 from agentlightning.data.trajectory import Reward
 from agentlightning.errors import DataError
-
-
-class Feedback(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a `feedback` record. One that does not say its kind is a rating."""
-
-    kind: Literal["rating", "choice", "comment"] = "rating"
-    rollout: str = ""
-    """The one that was rated."""
-    value: float | None = None
-    """A rating, brought to 0–1."""
-    scale: Any = None
-    """What the rater saw, such as [1, 5]; kept for the record."""
-    better: str = ""
-    """A choice: the rollout that was preferred, to which other."""
-    worse: str = ""
-    rater: str = ""
-    comment: str = ""
-    correction: Any = None
-    """The answer it should have given."""
-    reason: str | None = None
-    """What `comment` was called in older records."""
-    at: float = 0.0
-    """Seconds since the epoch."""
 
 
 class Rating(msgspec.Struct, frozen=True):
