@@ -17,7 +17,7 @@ from tests.interception.test_chat import SHAPES
 from tests.servers import chunks_of, completion_of
 
 from agentlightning.data.trajectory import Step
-from agentlightning.interception.dialects import DIALECTS
+from agentlightning.interception.dialects import DIALECTS, OllamaChat
 from agentlightning.interception.exchange import Exchange
 from agentlightning.interception.recorder import Recorder
 
@@ -111,6 +111,18 @@ def test_a_stream_without_events_is_an_error_unless_it_was_left() -> None:
 def test_a_stream_whose_kind_nobody_named_is_read_as_one() -> None:
     step = answered(b'data: {"choices":[{"index":0,"delta":{"content":"hey"}}]}\n\ndata: [DONE]\n\n')
     assert step.reply is not None and step.reply.text == "hey"
+
+
+def test_lines_whose_kind_nobody_named_are_read_as_a_stream() -> None:
+    lines = [{"message": {"role": "assistant", "content": part}, "done": part == "you"} for part in ("hey ", "you")]
+    for kind in ({}, {"content-type": "application/json"}):
+        told = Recorder("r-1").open_call(
+            agent="a", dialect=OllamaChat(), url="http://h/api/chat", headers={}, body=REQUEST
+        )
+        told.answered(200, kind)
+        told.complete(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        step = told.to_step("r-1", "r-1.0")
+        assert step.reply is not None and step.reply.text == "hey you"
 
 
 def test_a_plain_answer_left_early_says_so() -> None:

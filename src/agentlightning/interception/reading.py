@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -78,7 +79,7 @@ def _answer(exchange: Exchange) -> tuple[Reply | None, str | None, bool]:
         content = _content(exchange)
         if exchange.status >= 400:
             return None, exchange.error or _refusal(exchange.status, content), False
-        if exchange.is_stream or content.startswith(exchange.dialect.stream_starts):
+        if exchange.is_stream or _looks_streamed(exchange, content):
             # SDKs stop reading at the last event, not at the last byte
             is_whole = exchange.dialect.stream_end.search(content) is not None
             reply, problem = _streamed_reply(exchange, content)
@@ -88,6 +89,14 @@ def _answer(exchange: Exchange) -> tuple[Reply | None, str | None, bool]:
     except (DataError, zlib.error) as unreadable:
         problem = f"the answer cannot be read as {exchange.dialect.name}: {unreadable}"
         return None, exchange.error or problem, False
+
+
+def _looks_streamed(exchange: Exchange, content: bytes) -> bool:
+    """For servers, and proxies before them, that do not say so."""
+    if content.startswith(exchange.dialect.stream_starts):
+        return True
+    is_lines = not exchange.dialect.stream_starts and b"\n{" in content
+    return is_lines and len(list(islice(exchange.dialect.events(content), 2))) == 2
 
 
 def _plain_reply(exchange: Exchange, content: bytes) -> tuple[Reply | None, str | None]:

@@ -48,6 +48,7 @@ def _answer(path: str, reply: Reply) -> Any:
             return JSONResponse(dialect.respond(reply, call, id="r1", created=1_700_000_000.0))
         usage = dialect.wants_usage(body)
         events = dialect.respond_stream(reply, call, id="r1", created=1_700_000_000.0, with_usage=usage)
-        return StreamingResponse(events, media_type="text/event-stream")
+        kind = "application/x-ndjson" if dialect.stream_type == "ndjson" else "text/event-stream"
+        return StreamingResponse(events, media_type=kind)
 
     return answer
