@@ -1,7 +1,8 @@
 """Several texts become one template: what they all share stays, what differs becomes slots.
 
-Texts are aligned one after another against the template so far, which can only lose constants. Most texts fit the
-template after the first few, and a fit is found without aligning, so hundreds of long prompts take about a second.
+Texts are aligned one after another against the template so far, which can only lose constants (`overlap` says what two
+texts share). Most texts fit the template after the first few, and a fit is found without aligning, so hundreds of long
+prompts take about a second.
 """
 
 from __future__ import annotations
@@ -9,20 +10,14 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
-from itertools import chain, groupby, pairwise
-from typing import TypeVar, cast
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 
 from agentlightning.data.template import marker
+from agentlightning.interception.overlap import GAP, Tokens, aligned
 from agentlightning.interception.slots import CJK, Span, is_border, weight
 
-Tokens = tuple[str, ...]
-UnitT = TypeVar("UnitT", bound=Hashable)
-
-_GAP = marker("gap")
-"""A slot found because texts differ there. The other holes say by their name why they are slots."""
 _HOLE = re.compile(r"⟦[a-z]+⟧")
 _TOKEN = re.compile(rf"\d+(?:[.,:]\d+)+|[{CJK}]|[^\W{CJK}]+(?:['’.@-][^\W{CJK}]+)*|\n|[^\S\n]+|.", re.DOTALL)
 _FLAT_BRACKET = re.compile(r"\[[^\[\]\n]{1,300}\]|\{[^{}\n]{1,300}\}")
@@ -30,9 +25,8 @@ _LABEL = re.compile(r"\w[\"'”*_]*\s*[:：=>][\s\"'“*_(\[{]*$")
 _BRACKET_OR_QUOTE = re.compile(r"[\"'`“”‘’<>()\[\]{}⟦⟧]")
 _DIGITS = re.compile(r"\d+")
 _SHORT_ISLAND = 40
+_COARSE_WORDS = 6
 _MAX_FAILED_JSON = 64
-_MAX_WORK = 300_000
-"""Pairs of equal tokens up to which two runs are compared token by token; about a tenth of a second."""
 
 
 def tokenise(text: str, spans: Sequence[Span]) -> Tokens:
@@ -96,9 +90,18 @@ def learn(texts: Sequence[Tokens]) -> Tokens:
     constants = constant_runs(template)
     for _, joined, tokens in ordered[1:]:
         if not _fits(constants, joined):
-            template = _cleaned(_aligned(template, tokens))
+            template = _cleaned(aligned(template, tokens))
             constants = constant_runs(template)
     return template
+
+
+def coarser(template: Tokens) -> Tokens:
+    """The template without what it has of short runs between two slots, which some texts share and others do not."""
+    holes, islands = _split(template)
+    if not holes:
+        return template
+    short = {index for index in range(1, len(holes)) if weight("".join(islands[index])) < _COARSE_WORDS}
+    return _joined(*_without(short, holes, islands))
 
 
 def constant_runs(template: Tokens) -> tuple[str, ...]:
@@ -135,64 +138,6 @@ def _is_free(text: str, place: int) -> bool:
     return is_border(text, place) and text[max(place - 1, 0) : place] != "⟦" and text[place : place + 1] != "⟧"
 
 
-def _aligned(left: Tokens, right: Tokens) -> Tokens:
-    start, end = 0, 0
-    shorter = min(len(left), len(right))
-    while start < shorter and left[start] == right[start]:
-        start += 1
-    while end < shorter - start and left[-1 - end] == right[-1 - end]:
-        end += 1
-    stop_left, stop_right = len(left) - end, len(right) - end
-    middle = _common(left[start:stop_left], right[start:stop_right])
-    return (*left[:start], *middle, *left[stop_left:])
-
-
-def _common(left: Tokens, right: Tokens) -> list[str]:
-    """What two token runs share, longest shared runs first, with a gap wherever either has something else.
-
-    Where comparing tokens would take too long they are compared by line first, and then between the shared lines.
-    """
-    merged: list[str] = []
-    if _work(left, right) <= _MAX_WORK:
-        for only_left, only_right, shared in _blocks(left, right):
-            merged += [_GAP] if only_left or only_right else []
-            merged += shared
-        return merged
-    lines = _lines(left), _lines(right)
-    if _work(*lines) > _MAX_WORK:
-        return [_GAP]
-    for only_left, only_right, shared in _blocks(*lines):
-        before, after = tuple(chain(*only_left)), tuple(chain(*only_right))
-        merged += _common(before, after) if _work(before, after) <= _MAX_WORK else [_GAP]
-        merged += chain(*shared)
-    return merged
-
-
-def _blocks(left: Sequence[UnitT], right: Sequence[UnitT]) -> Iterator[tuple[Sequence[UnitT], ...]]:
-    """(only left, only right, shared) after one another; a shared block holds more than white space and punctuation."""
-    matcher = SequenceMatcher(_is_filler, left, right, autojunk=False)
-    end_left, end_right = 0, 0
-    for start_left, start_right, size in matcher.get_matching_blocks():
-        stop = start_left + size
-        yield left[end_left:start_left], right[end_right:start_right], left[start_left:stop]
-        end_left, end_right = stop, start_right + size
-
-
-def _work(left: Sequence[Hashable], right: Sequence[Hashable]) -> int:
-    """How many pairs of equal units there are, which is what an alignment takes."""
-    there = Counter(right)
-    return sum(count * there[unit] for unit, count in Counter(left).items() if there[unit] and not _is_filler(unit))
-
-
-def _is_filler(unit: Hashable) -> bool:
-    return not any(character.isalnum() for character in "".join(cast(Iterable[str], unit)))
-
-
-def _lines(tokens: Tokens) -> tuple[Tokens, ...]:
-    ends = [index + 1 for index, token in enumerate(tokens) if token == "\n"]
-    return tuple(tokens[start:end] for start, end in pairwise([0, *ends, len(tokens)]) if start < end)
-
-
 def _cleaned(tokens: Tokens) -> Tokens:
     """Without the constants beside slots that nobody wrote as instructions, and with adjacent slots as one.
 
@@ -201,26 +146,36 @@ def _cleaned(tokens: Tokens) -> Tokens:
     they are shared by chance. Short runs that come again and again are the skeleton of a list of varying length; the
     whole list becomes one slot.
     """
+    holes, islands = _split(tokens)
+    _snap_to_lines(holes, islands)
+    while dropped := _by_chance(holes, islands) or _repeated(islands):
+        holes, islands = _without(dropped, holes, islands)
+        _snap_to_lines(holes, islands)
+    return _joined(holes, islands)
+
+
+def _split(tokens: Tokens) -> tuple[list[str], list[Tokens]]:
+    """The holes, those beside each other as one, and what stands before, between and after them."""
     holes: list[str] = []
     islands: list[Tokens] = [()]
     for is_hole, run in groupby(tokens, key=lambda token: bool(_HOLE.fullmatch(token))):
         run = tuple(run)
         if is_hole:
-            holes.append(run[0] if len(run) == 1 else _GAP)
+            holes.append(run[0] if len(run) == 1 else GAP)
             islands.append(())
         else:
             islands[-1] = run
-    _snap_to_lines(holes, islands)
-    while dropped := _by_chance(holes, islands) or _repeated(islands):
-        holes, islands = _without(dropped, holes, islands)
-        _snap_to_lines(holes, islands)
+    return holes, islands
+
+
+def _joined(holes: list[str], islands: list[Tokens]) -> Tokens:
     return (*islands[0], *chain(*((hole, *island) for hole, island in zip(holes, islands[1:], strict=True))))
 
 
 def _snap_to_lines(holes: list[str], islands: list[Tokens]) -> None:
     """Where a line holds a gap and next to it only a bullet, a lone word or a full stop, these join the gap."""
     for index, hole in enumerate(holes):
-        if hole == _GAP:
+        if hole == GAP:
             before, after = islands[index], islands[index + 1]
             breaks = [place for place, token in enumerate(before) if token == "\n"]
             if breaks and _is_trivial(before[breaks[-1] + 1 :]):
@@ -238,7 +193,7 @@ def _by_chance(holes: list[str], islands: list[Tokens]) -> set[int]:
     return {
         index
         for index in range(1, len(holes))
-        if _GAP in holes[index - 1 : index + 1] and not _says_something("".join(islands[index]))
+        if GAP in holes[index - 1 : index + 1] and not _says_something("".join(islands[index]))
     }
 
 
@@ -266,7 +221,7 @@ def _without(dropped: set[int], holes: list[str], islands: list[Tokens]) -> tupl
     kept_holes, kept_islands = holes[:1], islands[:1]
     for index in range(1, len(holes)):
         if index in dropped:
-            kept_holes[-1] = _GAP
+            kept_holes[-1] = GAP
         else:
             kept_holes.append(holes[index])
             kept_islands.append(islands[index])

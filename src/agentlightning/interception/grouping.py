@@ -14,8 +14,10 @@ import msgspec
 from agentlightning.interception.alignment import Tokens, learn, num_constant_words
 from agentlightning.interception.slots import Values
 
-_MIN_SIMILARITY = 0.4
-"""Share of two texts' recurring triples that is common to both, from which on they are one prompt."""
+_MIN_SIMILARITY = 0.6
+"""Share of two texts' recurring triples that is common to both, from which on they are one prompt at once."""
+_MIN_OWN_WORDS, _MIN_OWN_SHARE = 12, 0.25
+"""Instruction text that two prompts do not share, from which on they are two: in words, and of all that each has."""
 _MIN_RECURRENCE = 0.1
 """Share of the tasks that show a triple, at least two of them, from which on it recurs."""
 _MIN_SHARED_WORDS = 20
@@ -40,6 +42,8 @@ class Prompt(msgspec.Struct):
 
     texts: list[Text]
     template: Tokens
+    is_coarse: bool = False
+    """Short runs between its slots were given up, see `alignment.coarser`."""
 
     @property
     def tasks(self) -> set[str]:
@@ -82,10 +86,20 @@ def _with_lone_joined(prompts: list[Prompt]) -> list[Prompt]:
 
 def _are_one(host: Prompt, other: Prompt) -> bool:
     shared = learn([host.template, other.template])
+    num_shared = num_constant_words(shared)
+    if num_shared < _MIN_GENERAL_WORDS:
+        return False
     if shared in (host.template, other.template):
-        return num_constant_words(shared) >= _MIN_GENERAL_WORDS
+        return True
     is_seldom = max(len(host.tasks), len(other.tasks)) < _MIN_BRANCH_TASKS
-    return is_seldom and num_constant_words(shared) >= _MIN_SHARED_WORDS
+    if is_seldom and num_shared >= _MIN_SHARED_WORDS:
+        return True
+    return not all(_has_own_text(num_constant_words(each.template), num_shared) for each in (host, other))
+
+
+def _has_own_text(num_words: float, num_shared: float) -> bool:
+    enough = max(min(_MIN_OWN_WORDS, num_words / 2), _MIN_OWN_SHARE * num_words)
+    return num_words - num_shared >= enough
 
 
 def _alike(texts: Sequence[Text]) -> list[list[Text]]:

@@ -27,14 +27,21 @@ from agentlightning.data.resource import (
     tool_description,
     tool_name,
 )
-from agentlightning.interception.alignment import Tokens, constant_runs, learn, num_constant_words, tokenise
+from agentlightning.interception.alignment import (
+    Tokens,
+    coarser,
+    constant_runs,
+    learn,
+    num_constant_words,
+    tokenise,
+)
 from agentlightning.interception.grouping import Prompt, Text, group_texts
 from agentlightning.interception.slots import Values, describe_slots, find_spans, input_values
 
 MIN_COVERAGE = 0.95
 """Share of calls that a template must match to be used."""
 
-_MIN_TASKS_FOR_HALVES = 8
+_NUM_FOLDS, _MIN_TASKS_FOR_FOLDS = 4, 8
 _MAX_TASKS_READ = 3
 
 
@@ -107,7 +114,7 @@ def _judged_tools(
 
 
 def _judged_texts(place: PromptSite, texts: Sequence[Text], min_coverage: float) -> list[tuple[PromptSite, str | None]]:
-    prompts = [prompt for prompt in group_texts(texts) if _is_instruction(prompt.template)]
+    prompts = [_settled(prompt, min_coverage) for prompt in group_texts(texts) if _is_instruction(prompt.template)]
     described = [(prompt, *_described(prompt)) for prompt in prompts]
     judged: list[tuple[PromptSite, str | None]] = []
     for prompt, template, slots in sorted(described, key=lambda row: (-row[0].num_calls, row[1])):
@@ -116,6 +123,16 @@ def _judged_texts(place: PromptSite, texts: Sequence[Text], min_coverage: float)
         site = msgspec.structs.replace(place, id=_numbered(place.id, len(judged)), **known)
         judged.append((site, _why_unusable(coverage, missed, min_coverage)))
     return judged
+
+
+def _settled(prompt: Prompt, min_coverage: float) -> Prompt:
+    """The prompt, with its template made coarser where that makes it usable: a few words less to edit, no call lost."""
+    coverage, _ = _coverage(prompt)
+    if coverage is None or coverage >= min_coverage:
+        return prompt
+    rough = Prompt(prompt.texts, coarser(prompt.template), is_coarse=True)
+    share, _ = _coverage(rough)
+    return rough if share is not None and share >= min_coverage and _is_instruction(rough.template) else prompt
 
 
 def _site_id(agent: str, kind: SiteKind, index: int) -> str:
@@ -221,18 +238,19 @@ def _described(prompt: Prompt) -> tuple[str, list[Slot]]:
 def _coverage(prompt: Prompt) -> tuple[float | None, list[str]]:
     """Mean share of calls matched by a template learned without their tasks, and the texts that were not matched.
 
-    The tasks are split in two by a hash of their ids, and each half is tried against the other's template. Below eight
-    tasks each is left out once instead: half of so few shows too little of what varies.
+    The tasks are split in four by a hash of their ids, and each quarter is tried against the template of the others.
+    Below eight tasks each is left out once instead.
     """
     tasks = sorted(prompt.tasks, key=lambda task: hashlib.sha256(task.encode("utf-8", "surrogatepass")).digest())
     if len(tasks) < 2:
         return None, []
-    num_folds = 2 if len(tasks) >= _MIN_TASKS_FOR_HALVES else len(tasks)
+    num_folds = _NUM_FOLDS if len(tasks) >= _MIN_TASKS_FOR_FOLDS else len(tasks)
     shares: list[float] = []
     missed: list[str] = []
     for fold in range(num_folds):
         held_out = set(tasks[fold::num_folds])
-        template = _anonymous(learn([text.tokens for text in prompt.texts if text.tasks.keys() - held_out]))
+        learned = learn([text.tokens for text in prompt.texts if text.tasks.keys() - held_out])
+        template = _anonymous(coarser(learned) if prompt.is_coarse else learned)
         shown = {text.text: len(text.tasks.keys() & held_out) for text in prompt.texts}
         fits = {text: templates.match(template, text) is not None for text, count in shown.items() if count}
         missed += [text for text, is_fit in fits.items() if not is_fit]
