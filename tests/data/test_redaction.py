@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentlightning.data.redaction import names_secret, redact
+from agentlightning.data.redaction import _RULES, names_secret, redact  # pyright: ignore[reportPrivateUsage]
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
 
@@ -64,11 +64,23 @@ def test_other_fields_do_not(field: str) -> None:
 pieces = st.sampled_from(
     ["sk-", "Bearer ", "authorization", ": ", "=", '"', "\\", " ", "api_key", "0123456789abcdef", "x", "[secret]", JWT]
 )
+signals = st.sampled_from(
+    "sk-|SK-|sk_live_|rk_test_|AKIA|asia|AIza|glpat-|xoxb-|XOXP-|hf_|gsk_|r8_|eyJ|ghp_|ghs_|github_pat_|Authorization|"
+    "AUTHORIZATION|bearer |API-Key|apikey|accessToken|CLIENT_SECRET|auth-token|=|: | |\n|a1B2c3D4e5F6a7B8".split("|")
+)
 
 
 @given(st.lists(pieces | st.text(max_size=5), max_size=12).map("".join))
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
+
+
+@given(st.lists(signals | st.text(max_size=3), max_size=8).map("".join))
+def test_looking_for_hints_first_overlooks_nothing(text: str) -> None:
+    changed = text
+    for rule in _RULES:
+        changed = rule.pattern.sub(rule.replacement, changed)
+    assert (redact(text) == text) == (changed == text)
 
 
 @pytest.mark.parametrize("piece", ["a ", "bearer ", "api_key=", "authorization: ", "sk-", "eyJaaaaaaaa.", "Bearer a"])
