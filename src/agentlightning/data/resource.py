@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -133,39 +133,27 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
         Of several sites that match one message, the one with the most constant text owns it.
         """
-        messages, steered, missed = call.messages, [], []
-        for kind in MESSAGE_KINDS:
-            known = self._sites_of(call.agent, kind)
-            active = [site.id for site in known if site.id in self.prompts]
-            if not active:
+        agent, messages, tools = call.agent, call.messages, call.tools
+        steered: list[str] = []
+        missed: list[str] = []
+        for kind, known in self._replaced.get(agent, ()):
+            if kind == "tool":
+                tools = [self._described(tool, known, steered, missed) for tool in tools]
                 continue
             for site in known:
                 if (changed := _steer(messages, site, self.text_at(site))) is None:
                     continue
-                if site.id in active:
+                if site.id in self.prompts:
                     messages = changed
                     steered.append(site.id)
                 break
             else:
-                missed += active
-        if demos := self.demos.get(call.agent):
+                missed += [site.id for site in known if site.id in self.prompts]
+        if demos := self.demos.get(agent):
             messages = _insert_demos(messages, demos)
-        tools = self._describe(call, steered, missed) if call.tools else call.tools
-        call = msgspec.structs.replace(
-            call,
-            messages=messages,
-            tools=tools,
-            model=self.models.get(call.agent, call.model),
-            params=call.params | self.sampling.get(call.agent, {}),
-        )
-        return Applied(call, tuple(steered), tuple(missed))
-
-    def _describe(self, call: Call, steered: list[str], missed: list[str]) -> list[dict[str, Any]]:
-        """The call's tools with the descriptions this policy has for them; a tool that is not offered is no miss."""
-        known = self._sites_of(call.agent, "tool")
-        if not any(site.id in self.prompts for site in known):
-            return call.tools
-        return [self._described(tool, known, steered, missed) for tool in call.tools]
+        params = call.params | self.sampling[agent] if agent in self.sampling else call.params
+        model = self.models.get(agent, call.model)
+        return Applied(Call(agent, model, messages, tools, params, call.stream), tuple(steered), tuple(missed))
 
     def _described(
         self, tool: dict[str, Any], sites: list[PromptSite], steered: list[str], missed: list[str]
@@ -185,9 +173,17 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def _filled(self, site: PromptSite, values: dict[str, str]) -> str:
         return templates.render(self.prompts[site.id], values)
 
-    def _sites_of(self, agent: str, kind: str) -> list[PromptSite]:
-        known = [site for site in self.sites if site.kind == kind and site.agent == agent]
-        return sorted(known, key=lambda site: -templates.constant_length(site.template)) if len(known) > 1 else known
+    @cached_property
+    def _replaced(self) -> dict[str, list[tuple[SiteKind, list[PromptSite]]]]:
+        """Agent → all its sites of each kind of which at least one is replaced, the longest template first."""
+        found: dict[str, list[tuple[SiteKind, list[PromptSite]]]] = {}
+        for agent in dict.fromkeys(site.agent for site in self.sites):
+            for kind in get_args(SiteKind):
+                known = [site for site in self.sites if site.kind == kind and site.agent == agent]
+                if any(site.id in self.prompts for site in known):
+                    known.sort(key=lambda site: -templates.constant_length(site.template))
+                    found.setdefault(agent, []).append((kind, known))
+        return found
 
 
 def _said_of(policy: Policy, agents: Collection[str], *, is_inside: bool) -> dict[str, dict[str, Any]]:
@@ -206,7 +202,10 @@ def _sites_of_both(one: Policy, other: Policy) -> list[PromptSite]:
 def instruction_index(messages: list[Message], kind: SiteKind) -> int | None:
     """Where the message of a site kind stands: the first system/developer message, or the first user message."""
     roles = INSTRUCTING if kind == "system" else ("user",)
-    return next((i for i, message in enumerate(messages) if message.get("role") in roles), None)
+    for index, message in enumerate(messages):
+        if message.get("role") in roles:
+            return index
+    return None
 
 
 def tool_name(tool: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any
 
 from agentlightning.data.call import Call, Message, Reply
@@ -28,7 +29,6 @@ class Exchange:
     latency_seconds: float | None = None
     status: int | None = None
     error: str | None = None
-    is_stream: bool = False
     is_partial: bool = True
     """The body was not read to its last byte."""
     answering: Future[Reply] | None = None
@@ -43,6 +43,7 @@ class Exchange:
     """What makes the collected bytes readable, when they are still compressed; DataError when it cannot."""
     _body_without_usage: bytes | None = None
     _usage_filter: UsageFilter | None = None
+    _answer_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -77,6 +78,11 @@ class Exchange:
         return self.body is not self.original_body
 
     @property
+    def is_stream(self) -> bool:
+        """Does the response's head say that a stream follows?"""
+        return self.dialect.stream_type in self._answer_type()
+
+    @property
     def has_asked_usage(self) -> bool:
         return self._body_without_usage is not None
 
@@ -97,10 +103,8 @@ class Exchange:
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """The response's head is here."""
-        kind = headers.get("content-type") or ""
-        self.status = status
-        self.is_stream = self.dialect.stream_type in kind
-        if self.has_asked_usage and status < 400 and "json" not in kind:
+        self.status, self._answer_headers = status, headers
+        if self.has_asked_usage and status < 400 and "json" not in self._answer_type():
             self._usage_filter = UsageFilter(self.dialect)
 
     def feed(self, chunk: bytes) -> bytes:
@@ -113,8 +117,9 @@ class Exchange:
         if next(self._ending, False):
             self.is_partial = is_partial
             self.latency_seconds = time.perf_counter() - self._t0
-            if self._on_end is not None:
-                self._on_end(self)
+            on_end, self._on_end = self._on_end, None  # or the recorder and its entries would hold each other
+            if on_end is not None:
+                on_end(self)
         return b"" if self._usage_filter is None else self._usage_filter.flush()
 
     def complete(self, body: bytes) -> None:
@@ -129,6 +134,9 @@ class Exchange:
             has_begun = self.status is not None
             self.status = self.status or _status_of(error)
             self.end(is_partial=has_begun)
+
+    def _answer_type(self) -> str:
+        return self._answer_headers.get("content-type") or ""
 
     def to_step(self, rollout_id: str, step_id: str) -> Step:
         """The exchange as a record, finished or not. Never raises: what cannot be read becomes its error."""

@@ -62,8 +62,9 @@ class Span:
         self.error = f"{type(error).__name__}: {error}" if error is not None else None
         self.is_partial = is_partial
         self.latency_seconds = time.perf_counter() - self._t0
-        if self._on_end is not None:
-            self._on_end(self)
+        on_end, self._on_end = self._on_end, None  # or the recorder and its entries would hold each other
+        if on_end is not None:
+            on_end(self)
 
     def to_step(self, rollout_id: str, step_id: str) -> Step:
         return Step(

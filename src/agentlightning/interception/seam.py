@@ -23,9 +23,10 @@ from agentlightning.interception.answering import Answer, ask, given, refused
 from agentlightning.interception.dialects import dialect_of
 from agentlightning.interception.dialects.base import Body, decode_object
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.scope import Scope, current_agent, current_scope, entered
+from agentlightning.interception.scope import Scope, current_scope, current_speaker, entered
 
 Response = TypeVar("Response")
+_ABSENT = object()
 _unrecorded = partial(Exchange, index=0, is_recorded=False)
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -45,7 +46,7 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
         return None
     scope.admit()
     opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
-    exchange = opened(agent=current_agent() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
+    exchange = opened(agent=current_speaker() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
     exchange.path, exchange.policy_id = path, scope.policy.id
     try:
         _prepare(exchange, scope)
@@ -138,13 +139,14 @@ def _steer(exchange: Exchange, scope: Scope) -> None:
     after = _steered(exchange, scope, before)
     if scope.responder is not None and ask(exchange, scope, body, after):
         return
-    _check_model(exchange, before, after)
+    if after.model != before.model:
+        _check_model(exchange, before, after)
     exchange.body = _rewritten(exchange.body, body, exchange.dialect.rewrite(body, before, after))
 
 
 def _check_model(exchange: Exchange, before: Call, after: Call) -> None:
     """At Azure the path names the model, whatever the body says: another one would be asked for and never be used."""
-    if after.model != before.model and "/deployments/" in exchange.path:
+    if "/deployments/" in exchange.path:
         raise ConfigError(
             f"the policy sends agent {exchange.agent!r} to model {after.model!r}, but its client has the deployment "
             f"{before.model!r} in its address, and Azure answers with that one. Name the deployment where the client "
@@ -164,8 +166,10 @@ def _steered(exchange: Exchange, scope: Scope, call: Call) -> Call:
 
 def _rewritten(content: bytes, body: Body, changed: Body) -> bytes:
     """The bytes of `changed`; fields it shares with `body` keep theirs (and their place) in `content`."""
-    edits = {key: value for key, value in changed.items() if key not in body or body[key] != value}
-    gone = body.keys() - changed.keys()
+    edits = {
+        key: value for key, value in changed.items() if (old := body.get(key, _ABSENT)) is not value and old != value
+    }
+    gone = [key for key in body if key not in changed]
     if not edits and not gone:
         return content
     fields: dict[str, Any] = _decode_fields(content) | edits

@@ -27,7 +27,7 @@ class UsageFilter:
         data = self._pending + chunk if self._pending else chunk
         if data.endswith(_BLANK_LINES[:2]):
             self._pending = b""
-            return self._without_usage(data)
+            return self._without_usage(data) if self._may_hold_usage(data) else data
         end = max(data.rfind(blank) + len(blank) if blank in data else 0 for blank in _BLANK_LINES)
         self._pending = data[end:]
         return self._without_usage(data[:end])

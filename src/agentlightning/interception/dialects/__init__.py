@@ -29,5 +29,6 @@ def dialect_of(path: str, content: bytes | None = None) -> Dialect | None:
     """
     for dialect in DIALECTS:
         if path.endswith(dialect.path_suffix):
-            return dialect if content is None or all(mark in content for mark in dialect.marks) else None
+            is_it = not dialect.marks or content is None or all(mark in content for mark in dialect.marks)
+            return dialect if is_it else None
     return None

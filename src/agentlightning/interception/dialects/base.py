@@ -141,6 +141,8 @@ def rewritten_fields(body: Body, before: Call, after: Call) -> Body:
     changed = dict(body)
     if after.model != before.model:
         changed["model"] = after.model
+    if after.params is before.params:
+        return changed
     for key in before.params.keys() - after.params.keys():
         changed.pop(key, None)
     return changed | {key: value for key, value in after.params.items() if before.params.get(key, _ABSENT) != value}

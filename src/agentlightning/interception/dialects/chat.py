@@ -45,11 +45,11 @@ class ChatCompletions(ServerSentEvents):
     stream_end = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 
     def call(self, body: Body, agent: str, path: str = "") -> Call:
-        deployment = _DEPLOYMENT.search(path)
+        deployment = _DEPLOYMENT.search(path) if "/deployments/" in path else None
         return Call(
             agent=agent,
             model=unquote(deployment[1]) if deployment else as_text(body.get("model")),
-            messages=[_told(message) for message in required_objects(body, "messages", "a chat-completions")],
+            messages=list(map(_told, required_objects(body, "messages", "a chat-completions"))),
             tools=_tools(body),
             params={key: value for key, value in body.items() if key not in _CALL_FIELDS},
             stream=bool(body.get("stream")),
@@ -62,7 +62,7 @@ class ChatCompletions(ServerSentEvents):
             changed["messages"] = spliced(
                 body["messages"], before.messages, after.messages, new=_in_old_form if is_old else _as_is, edit=_edited
             )
-        if after.tools != before.tools:
+        if after.tools is not before.tools and after.tools != before.tools:
             changed |= {"functions": [_function(tool) for tool in after.tools]} if is_old else {"tools": after.tools}
         return changed
 
@@ -123,7 +123,7 @@ def _told(message: Message) -> Message:
     """A message of a request in the present form."""
     if message.get("role") == "function":
         return {**message, "role": "tool", "tool_call_id": ""}
-    return chat_answer.with_tool_calls(message)
+    return chat_answer.with_tool_calls(message) if "function_call" in message else message
 
 
 def _as_is(message: Message) -> Message:

@@ -20,11 +20,13 @@ def origins(before: Sequence[Any], after: Sequence[Any]) -> list[int | None]:
 
     Indices only rise, and none comes twice. A changed value is made from one of its own role or type.
     """
+    if _is_one_replaced(before, after):
+        return list(range(len(after)))
     start, stop = 0, min(len(before), len(after))
-    while start < stop and before[start] == after[start]:
+    while start < stop and _is_same(before[start], after[start]):
         start += 1
     end = 0
-    while end < stop - start and before[-1 - end] == after[-1 - end]:
+    while end < stop - start and _is_same(before[-1 - end], after[-1 - end]):
         end += 1
     inner = _inner(before, after, range(start, len(before) - end), range(start, len(after) - end))
     return [*range(start), *inner, *range(len(before) - end, len(before))]
@@ -46,7 +48,7 @@ def spliced(
     for value, origin in zip(after, origins(before, after), strict=True):
         if origin is None:
             found.append(new(value))
-        elif before[origin] == value:
+        elif _is_same(before[origin], value):
             found.append(wires[origin])
         else:
             found.append(edit(wires[origin], before[origin], value))
@@ -65,11 +67,17 @@ def refilled(pieces: Sequence[Any], field_of: Callable[[Any], str], fresh: Mappi
     return [*found, *(piece for rest in left.values() for piece in rest)]
 
 
+def _is_one_replaced(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Did one value of its kind take another's place, and nothing else change? Nearly always: a prompt was steered."""
+    if len(before) != len(after):
+        return False
+    changed = [pair for pair in zip(before, after, strict=True) if not _is_same(*pair)]
+    return len(changed) == 1 and _kind(changed[0][0]) == _kind(changed[0][1])
+
+
 def _inner(before: Sequence[Any], after: Sequence[Any], old: range, new: range) -> list[int | None]:
     if not old or not new:
         return [None] * len(new)
-    if len(old) == len(new) == 1:  # one instruction replaced: nearly always
-        return [old.start if _kind(before[old.start]) == _kind(after[new.start]) else None]
     matcher = SequenceMatcher(None, [_key(before[i]) for i in old], [_key(after[j]) for j in new], autojunk=False)
     found: list[int | None] = []
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
@@ -90,6 +98,11 @@ def _paired(before: Sequence[Any], after: Sequence[Any], old: range, new: range)
             left = place - old.start
         found.append(place)
     return found[::-1]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Equal; the very same object, as nearly all are, needs no look inside."""
+    return one is other or one == other
 
 
 def _key(value: Any) -> bytes:

@@ -59,7 +59,7 @@ def as_logprobs(entries: Any) -> list[float] | None:
 def required_objects(body: Body, field: str, what: str) -> list[Body]:
     """A field that must be a list of objects, or the body is no such request: DataError."""
     value = body.get(field)
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {dict}:
         raise DataError(f"{what} request has no list of {field!r}")
     return value
 
