@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial, update_wrapper
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from agentlightning.adapters import ADAPTERS, COLLECTORS, watching
 from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, made_by
@@ -26,6 +26,14 @@ _LAST_ROLLOUT: ContextVar[str | None] = ContextVar("agentlightning_last_rollout"
 _MAKES = re.compile(
     r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
 )
+
+
+class _Steering(NamedTuple):
+    """What `use` was given."""
+
+    policy: Policy
+    predict: Predict | None = None
+    responder: Responder | None = None
 
 
 class WrappedAgent:
@@ -45,9 +53,7 @@ class WrappedAgent:
         self.algorithm = algorithm
         self.reward = reward
         self.tool_modes = dict(tools or {})
-        self.policy: Policy | None = None
-        self._predict: Predict | None = None
-        self._responder: Responder | None = None
+        self._steering: _Steering | None = None
         self.collector: Any = None
         """Keeps calls made outside a Trainer as rollouts of split `live`; see `trainer.live`."""
         self.__agentlightning_agent__ = agent_id
@@ -56,6 +62,11 @@ class WrappedAgent:
     def __repr__(self) -> str:
         steered = f", policy={self.policy.id}" if self.policy else ""
         return f"WrappedAgent({self.agent_id!r}, type={self.adapter.name!r}{steered})"
+
+    @property
+    def policy(self) -> Policy | None:
+        """What steers it, as set by `use`."""
+        return self._steering.policy if self._steering is not None else None
 
     @property
     def agent(self) -> Any:
@@ -84,9 +95,8 @@ class WrappedAgent:
 
         `responder` answers calls in the model's place, for policies that name weights.
         """
-        self.policy = policy
-        self._predict = predict
-        self._responder = responder
+        # one assignment: a call that begins in another thread meets the old three or the new three
+        self._steering = _Steering(policy, predict, responder) if policy is not None else None
         return self
 
     def steered(
@@ -115,24 +125,25 @@ class WrappedAgent:
         return partial(self._run, value) if name in adapter.entry_points else value
 
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Steered by the policy; inside another agent's run, steered and recorded by that one, under its own name."""
+        """Steered by the policy; inside another agent's run, recorded and steered further by that one, as itself."""
+        steering, speaker = self._steering, None
         if (outer := current_scope()) is not None:
-            scope, speaker = outer, self._speaker_inside()
+            scope = outer if steering is None else outer.hosting(self.agent_id, *steering)
+            speaker = self._speaker_inside() if scope is outer else None
         elif self.collector is not None:
-            return self._collected(function, *args, **kwargs)
-        elif self.policy is None or (self.policy.is_original and self._responder is None):
+            return self._collected(steering, function, *args, **kwargs)
+        elif steering is None or (steering.policy.is_original and steering.responder is None):
             return function(*args, **kwargs)
         else:
-            scope = Scope(self.agent_id, policy=self.policy, predict=self._predict, responder=self._responder)
-            speaker = None
+            scope = Scope(self.agent_id, **steering._asdict())
         with entered(scope, speaker):
             result = function(*args, **kwargs)
         return within(result, scope, speaker)
 
-    def _collected(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def _collected(self, steering: _Steering | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run it and keep what happens; the result, and whatever is raised, are the agent's own."""
-        steering = {"predict": self._predict, "responder": self._responder} if self.policy is not None else {}
-        rollout = self.collector.begin(self.agent_id, _input_of(args, kwargs), self.policy or Policy(), **steering)
+        steered_by = (steering or _Steering(Policy()))._asdict()
+        rollout = self.collector.begin(self.agent_id, _input_of(args, kwargs), **steered_by)
         _LAST_ROLLOUT.set(rollout.id)
         try:
             with entered(rollout.scope, None):

@@ -46,7 +46,12 @@ class Handover(Protocol):
 
 
 def passage_of(scope: Scope) -> Passage:
-    """The scope's passage, opened when it is first needed; it lives as long as the scope does, and closes with it."""
+    """The scope's passage, opened when it is first needed; it lives as long as the scope does, and closes with it.
+
+    A rollout has one address, so programs that a guest in it starts take the rollout's.
+    """
+    if scope.recorder is not None:
+        scope = scope.outermost
     with _lock:
         if scope.passage is None:
             scope.passage = _handover_of(scope).open(scope)

@@ -43,6 +43,7 @@ class Scope:
     `recorder` None means steer only. `admit` is asked before every send and may raise `RolloutStopped` (budget).
     `responder` may answer a call itself; such a call is never sent.
     `handover` takes programs in other processes along; `attempt` and `mode` ("train", "val") name the rollout to them.
+    `host` is the scope that this one is a guest in, see `hosting`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Scope:
         handover: Handover | None = None,
         attempt: int = 1,
         mode: str = "train",
+        host: Scope | None = None,
     ) -> None:
         self.agent = agent
         self.policy = policy or Policy()
@@ -69,6 +71,7 @@ class Scope:
         self.passage: Passage | None = None
         self.attempt = attempt
         self.mode = mode
+        self.host = host
         self.rewards: list[Reward] = []
         self.reward_error: str | None = None
         """Why what was emitted cannot be used."""
@@ -81,8 +84,47 @@ class Scope:
         self._lock = threading.Lock()
 
     @property
+    def line(self) -> tuple[Scope, ...]:
+        """Whose policies steer a call, one after the other: this scope's, its host's, and so on."""
+        return (self,) if self.host is None else (self, *self.host.line)
+
+    @property
+    def outermost(self) -> Scope:
+        """The scope of the whole rollout: where rewards go, and whose policy the rollout is run with."""
+        return self if self.host is None else self.host.outermost
+
+    @property
     def is_closed(self) -> bool:
-        return self._is_closed
+        return self.outermost._is_closed
+
+    @property
+    def is_steering(self) -> bool:
+        """May a call leave otherwise than the agent made it?"""
+        for each in self.line:
+            if each.predict is not None or each.responder is not None or not each.policy.is_original:
+                return True
+        return False
+
+    def hosting(self, agent: str, policy: Policy, predict: Predict | None, responder: Responder | None) -> Scope:
+        """This rollout, for an agent called inside it that has a policy of its own: steered by that one first.
+
+        A policy that steers here already is not applied twice, so an agent may call itself.
+        """
+        if any(each.policy.id == policy.id and each.responder is responder for each in self.line):
+            return self
+        return Scope(
+            agent,
+            policy=policy,
+            predict=predict,
+            responder=responder,
+            recorder=self.recorder,
+            admit=self.admit,
+            tools=self.tools,
+            handover=self.handover,
+            attempt=self.attempt,
+            mode=self.mode,
+            host=self,
+        )
 
     def admit(self) -> None:
         """Let one more call through, or raise RolloutStopped."""
@@ -200,6 +242,7 @@ def emit_reward(
         report_reward(url, value, reason, name=name, metric=metric)
     if scope is None or scope.is_closed:
         return
+    scope = scope.outermost
     try:
         number = float(value)
     except (TypeError, ValueError):

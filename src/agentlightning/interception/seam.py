@@ -47,7 +47,7 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
     scope.admit()
     opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
     exchange = opened(agent=current_speaker() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
-    exchange.path, exchange.policy_id = path, scope.policy.id
+    exchange.path, exchange.policy_id = path, scope.outermost.policy.id
     try:
         _prepare(exchange, scope)
     except BaseException as error:
@@ -124,7 +124,7 @@ async def deliver_async(
 
 def _prepare(exchange: Exchange, scope: Scope) -> None:
     try:
-        if scope.predict is not None or scope.responder is not None or not scope.policy.is_original:
+        if scope.is_steering:
             _steer(exchange, scope)
         if exchange.answering is None and exchange.is_recorded and b'"stream"' in exchange.body:
             exchange.ask_usage()
@@ -136,9 +136,12 @@ def _prepare(exchange: Exchange, scope: Scope) -> None:
 def _steer(exchange: Exchange, scope: Scope) -> None:
     body = decode_object(exchange.body)
     before = exchange.dialect.call(body, exchange.agent, exchange.path)
-    after = _steered(exchange, scope, before)
-    if scope.responder is not None and ask(exchange, scope, body, after):
-        return
+    after = before
+    for each in scope.line:
+        after = _steered(exchange, each, after)
+    for each in scope.line:
+        if each.responder is not None and ask(exchange, each, body, after):
+            return
     if after.model != before.model:
         _check_model(exchange, before, after)
     exchange.body = _rewritten(exchange.body, body, exchange.dialect.rewrite(body, before, after))
@@ -158,7 +161,8 @@ def _steered(exchange: Exchange, scope: Scope, call: Call) -> Call:
     if scope.predict is not None:
         return scope.predict(call, scope.policy)
     applied = scope.policy.apply(call)
-    exchange.steered, exchange.missed = applied.steered, applied.missed
+    exchange.steered += applied.steered
+    exchange.missed += applied.missed
     for site_id in applied.missed:
         _count_miss(scope, site_id)
     return applied.call
