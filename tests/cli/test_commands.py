@@ -248,8 +248,8 @@ def test_ctrl_c_exits_with_130_and_says_how_to_carry_on(project: Path) -> None:
         time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         said = running.stderr.read()
-        assert running.wait(30) == 130
         running.stderr.close()
+        assert running.wait(30) == 130, said
     assert "agentlightning resume" in said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,4 +116,7 @@ def test_what_cannot_be_served_is_one_message(tmp_path: Path) -> None:
     assert "add --model FOLDER" in failed("serve", str(tmp_path))
     save_policy(POLICY, tmp_path)
     assert "needs a token" in failed("serve", str(tmp_path), "--host", "0.0.0.0", AGENTLIGHTNING_TOKEN="")
-    assert "own address" in failed("gateway", "--port", "8123", "--upstream", "http://127.0.0.1:8123/v1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    assert "own address" in failed("gateway", "--port", str(port), "--upstream", f"http://127.0.0.1:{port}/v1")
