@@ -2,7 +2,8 @@
 
 All adapters and the versions in use sit side by side in peft's layers; switching sets one attribute of each layer.
 peft's own `set_adapter` also walks over all parameters to freeze and unfreeze them: a hundred times slower, and wrong
-for us, since adapters learn in turns with sampling.
+for us, since adapters learn in turns with sampling. A version that is put away leaves its place in the layers to the
+next one of its shape: adding a place walks over the whole model.
 """
 
 from __future__ import annotations
@@ -41,12 +42,21 @@ class LoraWeights:
         self._tuner: LoraModel | None = None
         self._active: str | None = ""
         self._trainable: set[str] = set()
+        self._places: dict[str, str] = {}
+        """Key → the name of its place in peft's layers."""
+        self._free: dict[str, str] = {}
+        """Shape (settings, as text) → a place that a version left."""
 
     def create(self, key: str, *, trainable: bool, version: Version | None = None) -> None:
         """A new adapter, which changes nothing yet, or one with the weights of a version."""
-        self._inject(key, _config(version.settings if version else self.settings))
+        place = None if trainable or version is None else self._free.pop(_shape(version.settings), None)
+        self._places[key] = place or key
+        if place is None:
+            self._inject(key, _config(version.settings if version else self.settings))
         if version:
             self._assign(key, version)
+        if place is not None:
+            return
         if trainable:
             self._trainable.add(key)
             for parameter in self.parameters(key):
@@ -54,19 +64,24 @@ class LoraWeights:
         self._free_what_learns()
 
     def delete(self, key: str) -> None:
+        place = self._places.pop(key)
+        self._active = None if self._active == key else self._active
+        shape = _shape(_settings(self._tuner_of_layers().peft_config[place]))
+        if key not in self._trainable and shape not in self._free:
+            self._free[shape] = place
+            return
         for layer in self.layers.values():
             _set_active(layer, "")  # peft warns when an active one goes
-            layer.delete_adapter(key)
+            layer.delete_adapter(place)
         self._trainable.discard(key)
         self._active = None
-        if self._tuner:
-            self._tuner.peft_config.pop(key, None)
+        self._tuner_of_layers().peft_config.pop(place, None)
 
     def activate(self, key: str) -> Module:
         """The base model, with this adapter at work (`""`: with none)."""
         if key != self._active:
             for layer in self.layers.values():
-                _set_active(layer, key)
+                _set_active(layer, self._places[key] if key else "")
             self._active = key
         return self.base
 
@@ -76,7 +91,7 @@ class LoraWeights:
     def read(self, key: str) -> Version:
         """A copy of the adapter's weights as they are."""
         tensors = {name: parameter.detach().cpu().clone() for name, parameter in self._named(key)}
-        return Version(tensors, _settings(self._tuner_of_layers().peft_config[key]))
+        return Version(tensors, _settings(self._tuner_of_layers().peft_config[self._places[key]]))
 
     def exact(self, key: str) -> Version:
         """The same: adapters are copied in the precision they learn in."""
@@ -92,11 +107,12 @@ class LoraWeights:
         from torch import nn
 
         clone: Any = copy.deepcopy(self.base, {id(p): p for p in self.base.parameters()})
+        place = self._places.get(key)
         with torch.no_grad():
             for name, layer in self.layers.items():
                 plain = _plain(clone.get_submodule(name).base_layer, _dtype(self.base))
-                if key in layer.lora_A:
-                    total = plain.weight.float() + layer.get_delta_weight(key).float()
+                if place in layer.lora_A:
+                    total = plain.weight.float() + layer.get_delta_weight(place).float()
                     plain.weight = nn.Parameter(total.to(plain.weight.dtype), requires_grad=False)
                 clone.set_submodule(name, plain)
             for name, module in list(clone.named_modules()):
@@ -154,10 +170,11 @@ class LoraWeights:
                 layer.lora_B[key].requires_grad_(key in self._trainable)
 
     def _named(self, key: str) -> Iterator[tuple[str, Parameter]]:
+        place = self._places[key]
         for name, layer in self.layers.items():
-            if key in layer.lora_A:
-                yield f"{PREFIX}{name}.lora_A.weight", layer.lora_A[key].weight
-                yield f"{PREFIX}{name}.lora_B.weight", layer.lora_B[key].weight
+            if place in layer.lora_A:
+                yield f"{PREFIX}{name}.lora_A.weight", layer.lora_A[place].weight
+                yield f"{PREFIX}{name}.lora_B.weight", layer.lora_B[place].weight
 
     def _tuner_of_layers(self) -> LoraModel:
         if self._tuner is None:
@@ -196,12 +213,13 @@ def _settings(config: Any) -> dict[str, Any]:
     return {**found, "target_modules": targets if isinstance(targets, str) else sorted(targets)}
 
 
+def _shape(settings: dict[str, Any]) -> str:
+    """Adapters of the same settings have tensors of the same names and sizes."""
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
 def _refuse_foreign(config: dict[str, Any], folder: Path) -> None:
-    odd = [
-        name
-        for name in ("use_dora", "modules_to_save", "layers_to_transform", "trainable_token_indices")
-        if config.get(name)
-    ]
+    odd = [name for name in FOREIGN if config.get(name)]
     odd += [f"bias: {config['bias']}"] if config.get("bias", "none") != "none" else []
     odd += [f"peft_type: {config.get('peft_type')}"] if config.get("peft_type") != "LORA" else []
     if odd:
