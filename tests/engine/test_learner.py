@@ -101,7 +101,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         learner().restore("a", tmp_path)
     one = learner("full")
     one.checkpoint("a", tmp_path / "full")
-    (tmp_path / "full" / "optimizer.pt").write_bytes(b"cut")
+    (tmp_path / "full" / "optimizer.safetensors").write_bytes(b"cut")
     with pytest.raises(ModelError, match="holds no checkpoint that can be read"):
         learner("full").restore("a", tmp_path / "full")
 

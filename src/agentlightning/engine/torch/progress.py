@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +15,7 @@ from agentlightning.engine.torch.weights import Weights
 from agentlightning.errors import ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Parameter
     from torch.optim import AdamW
 
@@ -71,7 +72,7 @@ def begin(parameters: list[Parameter]) -> Progress:
 
 def write_checkpoint(folder: Path, weights: Weights, adapter: str, progress: Progress, *, seed: int) -> None:
     """Weights in the precision they learn in, optimiser, steps, and the version that learning began from."""
-    import torch
+    from safetensors.torch import save_file
 
     exact, start = weights.exact(adapter), weights.start_of(adapter)
     saved = _Saved(progress.num_steps, seed, start)
@@ -79,30 +80,46 @@ def write_checkpoint(folder: Path, weights: Weights, adapter: str, progress: Pro
         write_version(exact, draft / "weights.safetensors")
         if start:
             write_version(weights.version(start), draft / "start.safetensors")
-        torch.save(progress.optimiser.state_dict(), draft / "optimizer.pt")
+        save_file(_moments(progress.optimiser), draft / "optimizer.safetensors")
         (draft / "progress.json").write_bytes(msgspec.json.encode(saved))
 
 
 def read_checkpoint(folder: Path, weights: Weights, adapter: str) -> tuple[Progress, int]:
     """The adapter goes on from there; gives its progress and seed. ModelError when nothing readable is there."""
-    import pickle
-
-    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     settle(folder)
     try:
         saved = msgspec.json.decode((folder / "progress.json").read_bytes(), type=_Saved)
-        state: dict[str, Any] = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+        moments = load_file(folder / "optimizer.safetensors")
         exact = read_version(folder / "weights.safetensors")
         if saved.start:
             weights.add(read_version(folder / "start.safetensors"))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, msgspec.DecodeError) as error:
+    except (OSError, SafetensorError, msgspec.DecodeError) as error:
         raise ModelError(f"{folder} holds no checkpoint that can be read: {error}") from error
     weights.put(adapter, exact, start=saved.start)
     progress = begin(weights.parameters(adapter))
-    try:
-        progress.optimiser.load_state_dict(state)
-    except ValueError as error:
-        raise ModelError(f"{folder} is a checkpoint of another kind of adapter: {error}") from error
+    _put_back(progress.optimiser, moments, folder)
     progress.num_steps = saved.num_steps
     return progress, saved.seed
+
+
+def _moments(optimiser: AdamW) -> dict[str, Tensor]:
+    """What the optimiser remembers, by parameter and name; its settings follow from each update's `Learning`."""
+    state: dict[int, dict[str, Tensor]] = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": value for number, own in state.items() for name, value in own.items()}
+
+
+def _put_back(optimiser: AdamW, moments: dict[str, Tensor], folder: Path) -> None:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for label, value in moments.items():
+        number, _, name = label.partition(".")
+        if int(number) >= len(parameters) or (value.ndim and value.shape != parameters[int(number)].shape):
+            raise ModelError(
+                f"{folder} is a checkpoint of another kind of adapter: what the optimiser remembers of parameter "
+                f"{number} has shape {tuple(value.shape)}. Go on with the model and the plan it was made with."
+            )
+        state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
