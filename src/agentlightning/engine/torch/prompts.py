@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from agentlightning.engine.torch.tool_formats import Said, ToolFormat, Tools
 from agentlightning.engine.torch.tool_formats.base import function_of, read_object
 from agentlightning.engine.torch.wishes import Wishes
 
+K = TypeVar("K")
+V = TypeVar("V")
 _MAX_ROLLOUTS = 4096
 _MAX_TEXTS = 256
 
@@ -65,7 +67,8 @@ class Prompts:
         self._template = template
         self._format = format
         self._rollouts: OrderedDict[str, dict[bytes, _Turn]] = OrderedDict()
-        self._texts: OrderedDict[str, list[int]] = OrderedDict()
+        self._texts: Recent[str, list[int]] = Recent(_MAX_TEXTS)
+        self._renders: Recent[bytes, str] = Recent(_MAX_TEXTS)
         self._anchor = _anchor(tokenizer)
 
     def make(self, call: Call, wishes: Wishes, rollout_id: str = "") -> Prompt:
@@ -132,20 +135,33 @@ class Prompts:
         return ids[1:] if ids and ids[0] == last_id else ids
 
     def _render(self, messages: Sequence[Message], wishes: Wishes, *, opens: bool) -> str:
-        return self._template.render(messages, wishes.tools, opens=opens, options=wishes.template_options)
+        """Remembered: the rollouts of a group begin with the same messages."""
+        asked = msgspec.json.encode([list(messages), list(wishes.tools), dict(wishes.template_options), opens])
+        options = {"opens": opens, "options": wishes.template_options}
+        return self._renders.get(asked, lambda: self._template.render(messages, wishes.tools, **options))
 
     def _encode(self, text: str) -> list[int]:
-        """Remembered: the rollouts of a group begin with the same text."""
-        if text not in self._texts:
-            self._texts[text] = self._tokenizer.encode(text, add_special_tokens=False)
-            if len(self._texts) > _MAX_TEXTS:
-                self._texts.popitem(last=False)
-        self._texts.move_to_end(text)
-        return self._texts[text]
+        return self._texts.get(text, lambda: self._tokenizer.encode(text, add_special_tokens=False))
 
     def _encode_after(self, text: str) -> list[int]:
         """Ids of text in the middle of something: some tokenizers put a space before what they take for a beginning."""
         return self._tokenizer.encode(self._anchor + text, add_special_tokens=False)[bool(self._anchor) :]
+
+
+class Recent(Generic[K, V]):
+    """The last few answers to the same question."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        if key not in self._known:
+            self._known[key] = make()
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
 
 
 def _anchor(tokenizer: Any) -> str:
