@@ -35,6 +35,7 @@ class LoraWeights:
 
     def __init__(self, base: Module, *, settings: dict[str, Any]) -> None:
         self.base = base
+        _keep_readable(base)
         self.settings = settings
         """Of new adapters."""
         self.layers: dict[str, Any] = {}
@@ -242,6 +243,14 @@ def _dtype(model: Module) -> Any:
 
 def _is_quantised(module: Module) -> bool:
     return type(module).__name__ == "Linear4bit"
+
+
+def _keep_readable(base: Module) -> None:
+    """On processors with AVX512-BF16, bitsandbytes packs 4-bit weights for inference when they are first used in eval
+    mode, for good; gradients through packed weights are wrong. We sample and learn in turns, so nothing is packed."""
+    for module in base.modules():
+        if _is_quantised(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def _plain(module: Any, dtype: Any) -> Any:
