@@ -102,6 +102,9 @@ CASES = [
     ("grpo", "dapo", {"normalise": "tokens"}, {"epsilon": 0.2, "epsilon_high": 0.28}),
     ("cispo", "cispo", {"normalise": "tokens", "clip_high": 0.2}, {"epsilon_high": 1.2}),
     ("gspo", "grpo", {}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
+    ("reinforce++", "grpo", {}, {"epsilon": 0.2}),
+    ("ppo", "grpo", {}, {"epsilon": 0.2}),
+    ("rloo", "grpo", {}, {"epsilon": 1e6}),
 ]
 
 

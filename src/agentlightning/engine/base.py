@@ -64,8 +64,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     """What an update did."""
 
     metrics: dict[str, float]
-    """`loss`, `grad_norm`, `learning_rate`, `num_tokens` (trained), `num_row_tokens` (computed); of policy gradients
-    also `ratio_mean`, `ratio_max`, `clipped_share`, `entropy`, `kl_to_sampler`."""
+    """`loss`, `grad_norm`, `learning_rate`, `num_tokens` (trained), `num_row_tokens` (in all rows), of the torch engine
+    `num_computed_tokens` (with padding; what rows begin with in common counts once); of policy gradients also
+    `ratio_mean`, `ratio_max`, `clipped_share`, `entropy`, `kl_to_sampler`."""
     num_steps: int
     """Optimiser steps taken."""
 

@@ -7,10 +7,11 @@ vocabulary. Its logits are kept once, for the backward pass; probabilities are n
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from agentlightning.engine.torch import sharing
 from agentlightning.engine.torch.packing import Batch
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ CHUNK = 1 << 22
 
 def logits(model: Any, batch: Batch) -> Tensor:
     """Of shape (predicted tokens, vocabulary)."""
-    with _only(model, batch.where) as is_selected, half_precision(model):
-        found = model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
+    with _only(model, batch.where) as is_selected, half_precision(model) as precision:
+        told: dict[str, Any] = {"use_cache": False}
+        if batch.start is not None:
+            told = sharing.read(model, batch.start)
+            told["attention_mask"] = sharing.mask(batch.start, batch.input_ids.shape[1], precision or model.dtype)
+        found = model(input_ids=batch.input_ids, position_ids=batch.position_ids, **told).logits
     return found[0] if is_selected else found[batch.where]
 
 
@@ -49,14 +54,17 @@ def entropies(values: Tensor, *, temperature: float = 1.0) -> Tensor:
     return torch.cat(found)
 
 
-def half_precision(model: Any) -> AbstractContextManager[Any]:
-    """bf16 autocast on a GPU that has it."""
+@contextmanager
+def half_precision(model: Any) -> Generator[Any]:
+    """bf16 autocast on a GPU that has it. Gives the type that attention computes in then; None: the model's own."""
     import torch
 
     device = next(model.parameters()).device
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            yield torch.bfloat16
+    else:
+        yield None
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Learner:
         self._check(rows)
         progress = self._begin(adapter, loss)
         parts = minibatches(entries, learning.num_minibatches, random.Random(f"{self.seed} {progress.num_steps}"))
-        figures = Figures()
+        figures, before = Figures(), self._reader.num_computed
         try:
             if "proximal" in loss.needs:
                 yield from self._keep_proximal(parts[1:], adapter, loss, learning)
@@ -83,8 +83,9 @@ class Learner:
                 yield from self._step(part, adapter, loss, learning, figures)
         finally:
             self._clear(adapter)
-        trained, computed = sum(len(row.trained) for row in rows), sum(len(row.row.ids) for row in rows)
-        metrics = {**figures.result(), "num_tokens": float(trained), "num_row_tokens": float(computed)}
+        trained, in_rows = sum(len(row.trained) for row in rows), sum(len(row.row.ids) for row in rows)
+        metrics = {**figures.result(), "num_tokens": float(trained), "num_row_tokens": float(in_rows)}
+        metrics["num_computed_tokens"] = float(self._reader.num_computed - before)
         return Update(metrics=metrics, num_steps=len(parts))
 
     def score(self, samples: Sequence[Sample], *, weights: str = "", temperature: float = 1.0) -> list[list[float]]:

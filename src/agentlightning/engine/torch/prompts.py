@@ -136,9 +136,11 @@ class Prompts:
 
     def _render(self, messages: Sequence[Message], wishes: Wishes, *, opens: bool) -> str:
         """Remembered: the rollouts of a group begin with the same messages."""
-        asked = msgspec.json.encode([list(messages), list(wishes.tools), dict(wishes.template_options), opens])
-        options = {"opens": opens, "options": wishes.template_options}
-        return self._renders.get(asked, lambda: self._template.render(messages, wishes.tools, **options))
+        options = wishes.template_options
+        asked = msgspec.json.encode([list(messages), list(wishes.tools), dict(options), opens])
+        return self._renders.get(
+            asked, lambda: self._template.render(messages, wishes.tools, opens=opens, options=options)
+        )
 
     def _encode(self, text: str) -> list[int]:
         return self._texts.get(text, lambda: self._tokenizer.encode(text, add_special_tokens=False))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentlightning.engine.torch import forward
 from agentlightning.engine.torch.items import Group, Item
 from agentlightning.engine.torch.losses.base import Loss, Tokens
 from agentlightning.engine.torch.packing import Batch, batch, passes
+from agentlightning.engine.torch.sharing import can_share, shared_lengths
 from agentlightning.engine.torch.weights import Weights
 
 if TYPE_CHECKING:
@@ -26,18 +28,32 @@ class Reader:
         base: Any = weights.base
         self._device = base.device
         self._is_packed = "flash" in str(getattr(base.config, "_attn_implementation", ""))
+        self._max_padding = MAX_PADDING["cpu" if self._device.type == "cpu" else "gpu"]
+        self.num_computed = 0
+        """Tokens that went through the model with a gradient, padding counted."""
 
     def passes(self, entries: Sequence[Group], max_tokens: int) -> list[list[Group]]:
         """Groups of rows that go through the model together."""
         lengths = [[len(member.row.ids) for member in entry] for entry in entries]
-        padding = MAX_PADDING["cpu" if self._device.type == "cpu" else "gpu"]
-        cut = passes(lengths, max_tokens=max_tokens, max_padding=padding, is_packed=self._is_packed)
+        if self._can_share:
+            lengths = self._without_beginnings(entries, lengths)
+        cut = passes(lengths, max_tokens=max_tokens, max_padding=self._max_padding, is_packed=self._is_packed)
         return [[entries[index] for index in part] for part in cut]
+
+    @cached_property
+    def _can_share(self) -> bool:
+        return not self._is_packed and can_share(self.weights.base)
+
+    def _without_beginnings(self, entries: Sequence[Group], lengths: list[list[int]]) -> list[list[int]]:
+        """What is left of each row when beginnings that it shares are computed apart."""
+        shared = iter(shared_lengths([member.row.known for entry in entries for member in entry]))
+        return [[length - next(shared) for length in own] for own in lengths]
 
     def tokens(self, items: list[Item], adapter: str, loss: Loss) -> tuple[Tokens, Tensor | None]:
         """What the loss needs, with gradients, and the entropy for the record."""
         needs = loss.needs
-        made = self._batch(items, has_ends="scores" in needs)
+        made = self._batch(items, has_ends="scores" in needs, may_share=not needs & {"scores", "values"})
+        self.num_computed += made.num_tokens
         found: dict[str, Tensor | None] = {"rows": made.rows, "turns": self._turns(items)}
         if "reference" in needs:  # before the adapter is at work: one name at a time
             found["reference"] = self._reference(items, adapter, loss)
@@ -60,7 +76,7 @@ class Reader:
         """Of the trained tokens of each row, without gradients."""
         import torch
 
-        made = self._batch(items)
+        made = self._batch(items, may_share=True)
         with torch.no_grad(), self.weights.using(weights) as model:
             flat = forward.logprobs(forward.logits(model, made), made.targets, temperature=temperature)
         return list(flat.split([len(member.trained) for member in items]))
@@ -90,9 +106,10 @@ class Reader:
         name = loss.reference if loss.reference is not None else self.weights.start_of(adapter)
         return torch.cat(self.logprobs(items, name, loss.temperature))
 
-    def _batch(self, items: list[Item], *, has_ends: bool = False) -> Batch:
-        rows = [member.row for member in items]
-        return batch(rows, device=self._device, is_packed=self._is_packed, has_ends=has_ends)
+    def _batch(self, items: list[Item], *, has_ends: bool = False, may_share: bool = False) -> Batch:
+        least = self._max_padding if may_share and self._can_share else None
+        options: dict[str, Any] = {"is_packed": self._is_packed, "has_ends": has_ends, "least_saved": least}
+        return batch([member.row for member in items], device=self._device, **options)
 
     def _recorded(self, items: list[Item], name: str) -> Tensor:
         import torch
