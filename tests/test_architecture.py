@@ -287,12 +287,9 @@ def test_adapters_do_not_import_each_other(modules: dict[str, Module]):
 
 
 def _own_hooks(adapter: str) -> set[str]:
-    """`autogen` may import `autogen_hooks`; runnables have theirs."""
-    return (
-        {f"{adapter}_hooks", f"{PACKAGE}.adapters.runnable_hooks"}
-        if adapter.endswith("runnables")
-        else {f"{adapter}_hooks"}
-    )
+    """`autogen` may import `autogen_hooks` and `autogen_tools`; runnables have theirs."""
+    own = {f"{adapter}_hooks", f"{adapter}_tools"}
+    return own | {f"{PACKAGE}.adapters.runnable_hooks"} if adapter.endswith("runnables") else own
 
 
 def test_every_file_opens_with_its_idea(modules: dict[str, Module]):

@@ -14,6 +14,7 @@ import pytest
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OPENAI_AGENTS_DISABLE_TRACING": "1", "OTEL_SDK_DISABLED": "true"}
 PACKAGES = {
     "autogen": "autogen_agentchat",
+    "autogen_tools": "autogen_agentchat",
     "crewai": "crewai",
     "langchain": "langchain",
     "langgraph": "langgraph",

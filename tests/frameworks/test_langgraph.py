@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langchain_core.tools import InjectedToolCallId
 from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
 from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
@@ -13,6 +14,7 @@ from typing_extensions import TypedDict
 
 from agentlightning import wrap_agent
 from agentlightning.errors import AgentError
+from agentlightning.interception.tools import Tape
 
 HELLO = question("hello")
 
@@ -105,6 +107,55 @@ def test_a_node_cache_does_not_answer(server: FakeOpenAI) -> None:
     agent = wrap_agent(graph.compile(cache=InMemoryCache()))
     assert rollout(agent, HELLO).output == rollout(agent, HELLO).output == "hello"
     assert len(server.requests) == 2
+
+
+def test_a_tool_that_steers_the_graph_is_recorded_and_its_command_replayed(server: FakeOpenAI) -> None:
+    from langchain_core.messages import ToolMessage
+    from langchain_core.tools import tool
+    from langgraph.graph import MessagesState
+    from langgraph.prebuilt import ToolNode
+    from langgraph.types import Command
+
+    runs: list[str] = []
+
+    def note(word: str, call_id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Note a word down."""
+        runs.append(word)
+        return Command(update={"messages": [ToolMessage(f"noted {word}", tool_call_id=call_id)], "draft": word})
+
+    class State(MessagesState, total=False):
+        draft: str
+
+    def ask(state: State) -> Any:
+        call = {"name": "note", "args": {"word": "moon"}, "id": f"call-{len(runs)}", "type": "tool_call"}
+        return {"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}]}
+
+    def write(state: State) -> Any:
+        return {"messages": [model(server).invoke([("system", WRITER), ("user", question(state["draft"]))])]}
+
+    graph = graph_of(("ask", ask), ("tools", ToolNode([tool(note)])), ("write", write), state=State)
+    tape = Tape()
+    first, second = (rollout(wrap_agent(graph, tools={"note": "record"}), HELLO, tape=tape) for _ in range(2))
+    assert runs == ["moon"] and first.output == second.output == "moon"
+    assert first.tools[0].arguments == {"word": "moon"}
+    read = Tape()
+    read.put("note", first.tools[0].arguments, first.tools[0].result)
+    third = rollout(wrap_agent(graph, tools={"note": "replay"}), HELLO, tape=read)
+    assert runs == ["moon"] and third.output == "moon"
+
+
+def test_a_tool_whose_failure_is_told_to_the_model_is_a_failed_step(server: FakeOpenAI) -> None:
+    from langchain.agents import create_agent
+    from langchain_core.tools import ToolException, tool
+
+    def look(word: str) -> str:
+        """Look a word up."""
+        raise ToolException("no such word")
+
+    kind: Any = tool(look)
+    kind.handle_tool_error = True
+    done = rollout(wrap_agent(create_agent(model(server), [kind], system_prompt=WRITER)), question("tool moon"))
+    assert done.output == "no such word" and done.tools[0].error == "ToolFailed: no such word"
 
 
 def test_a_graph_that_is_not_compiled_is_refused_with_the_remedy() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from tests.contract.adapters.cases.openai_agents_case import OpenAIAgentsCase
-from tests.contract.adapters.model import chat_model, question
-from tests.contract.adapters.rollouts import rollout
+from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question, responses_model
+from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 
 from agentlightning import wrap_agent
@@ -34,6 +35,73 @@ def test_canary_handoffs_show_their_agent() -> None:
 
     critic = Agent(name="critic")
     assert wrap_agent(Agent(name="writer", handoffs=[handoff(critic)])).adapter.members() == ["writer", "critic"]
+
+
+def test_an_agent_used_as_a_tool_is_a_member_and_a_step() -> None:
+    with FakeOpenAI(delegating) as server:
+        agent = wrap_agent(boss_of(server))
+        done = rollouts(agent, [question("one"), question("two")])
+        stubbed = rollout(wrap_agent(boss_of(server), tools={"ask_helper": "stub"}), question("one"))
+    assert agent.adapter.members() == ["boss", "helper"]
+    assert [(each.output, each.speakers) for each in done] == [(x, ["boss", "helper", "boss"]) for x in ("one", "two")]
+    assert [(step.name, step.agent, step.result) for step in done[0].tools] == [("ask_helper", "boss", "one")]
+    assert stubbed.speakers == ["boss", "boss"] and stubbed.tools[0].result == "ok (stubbed)"
+
+
+def boss_of(server: FakeOpenAI) -> Any:
+    import openai
+    from agents import Agent, OpenAIChatCompletionsModel
+
+    model = OpenAIChatCompletionsModel("m", openai.AsyncOpenAI(api_key="k", base_url=server.base_url))
+    helper = Agent(name="helper", instructions=WRITER, model=model)
+    return Agent(name="boss", instructions=CRITIC, model=model, tools=[helper.as_tool("ask_helper", "Ask it.")])
+
+
+def delegating(body: dict[str, Any]) -> Any:
+    """Whoever can ask the helper does so, with what it was asked."""
+    if not body.get("tools") or any(message["role"] == "tool" for message in body["messages"]):
+        return chat_model(body)
+    function = {"name": "ask_helper", "arguments": json.dumps({"input": body["messages"][-1]["content"]})}
+    return {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+
+
+def shelled(body: dict[str, Any]) -> Any:
+    """First a command for the shell, then what the shell said."""
+    outputs = [item for item in body["input"] if item.get("type") == "shell_call_output"]
+    if outputs:
+        return responses_model({**body, "tools": [], "input": question(outputs[0]["output"][0]["stdout"])})
+    action = {"type": "exec", "commands": ["rm -r data"], "timeout_ms": None, "max_output_length": None}
+    call = {"type": "shell_call", "id": "s1", "call_id": "c1", "status": "completed", "action": action}
+    whole = responses_model({**body, "tools": []})
+    return {**whole, "output": [call]}
+
+
+def test_a_shell_that_runs_here_is_a_step_and_can_be_stubbed() -> None:
+    import openai
+    from agents import Agent, OpenAIResponsesModel, ShellTool
+
+    commands: list[str] = []
+
+    def run(request: Any) -> str:
+        commands.extend(request.data.action.commands)
+        return "done"
+
+    with FakeOpenAI() as server:
+        server.route("/v1/responses", shelled)
+        model = OpenAIResponsesModel("m", openai.AsyncOpenAI(api_key="k", base_url=server.base_url))
+        agent = Agent(name="admin", instructions=WRITER, model=model, tools=[ShellTool(executor=run)])
+        stubbed = rollout(wrap_agent(agent, tools={"shell": "stub"}), question("clean up"))
+        assert commands == [] and stubbed.output == "ok (stubbed)"
+        done = rollout(wrap_agent(agent), question("clean up"))
+    assert commands == ["rm -r data"] and done.output == "done"
+    assert (done.tools[0].name, done.tools[0].arguments["action"]["commands"]) == ("shell", ["rm -r data"])
+
+
+def test_canary_tools_show_the_agent_behind_them() -> None:
+    from agents import Agent
+
+    helper = Agent(name="helper")
+    assert helper.as_tool("ask", "Ask.")._agent_instance is helper
 
 
 def test_without_the_hook_the_call_stack_names_the_speaker(monkeypatch: pytest.MonkeyPatch) -> None:

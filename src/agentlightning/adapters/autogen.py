@@ -1,6 +1,7 @@
 """AutoGen: agents and teams of every kind. Both keep state between runs, so each rollout gets a copy.
 
-A copy shares model clients and tools with the original and has its own messages, contexts, termination and runtime.
+A copy shares model clients and tools with the original (but for agents and teams that are tools, and tools with state)
+and has its own messages, contexts, termination and runtime.
 Component configuration is not used for it: it rebuilds tools from their source text, outside the module they live in.
 """
 
@@ -10,6 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentlightning.adapters.autogen_hooks import name_turns
+from agentlightning.adapters.autogen_tools import (
+    RUNNERS,
+    STATIC,
+    described_tools,
+    record_workbench,
+    runners_of,
+    workbenches_of,
+)
 from agentlightning.adapters.base import ObjectAdapter, loaded, text_of_input
 from agentlightning.adapters.copying import copy_of
 from agentlightning.adapters.watching import missing
@@ -20,6 +29,7 @@ _SHARED = (
     "autogen_core.tools.Workbench",
     "autogen_core.code_executor.CodeExecutor",
 )
+_COPIED = (RUNNERS, STATIC, "autogen_core.tools.BaseToolWithState")
 _RUNTIME = "autogen_core.SingleThreadedAgentRuntime"
 
 
@@ -35,6 +45,8 @@ class AutoGenAdapter(ObjectAdapter):
         if missing(self.name):
             for kind in {type(each) for each in _everybody(self.sample) if hasattr(each, "on_messages_stream")}:
                 name_turns(kind)
+        for kind in {type(bench) for each in _everybody(self.sample) for bench in workbenches_of(each)}:
+            record_workbench(kind)
 
     @classmethod
     def is_mine(cls, thing: Any) -> bool:
@@ -48,18 +60,32 @@ class AutoGenAdapter(ObjectAdapter):
         return str(self.sample.name)
 
     def members(self) -> list[str]:
-        return list(dict.fromkeys(str(each.name) for each in _everybody(self.sample) if not _is_team(each)))
+        """A filter around an agent speaks for it, by the filter's name."""
+        filtered = {id(getattr(each, "_wrapped_agent", None)) for each in _everybody(self.sample)}
+        speakers = [each for each in _everybody(self.sample) if not _is_team(each) and id(each) not in filtered]
+        return list(dict.fromkeys(str(each.name) for each in speakers))
 
     def parts(self) -> list[Any]:
         return [each for each in _everybody(self.sample) if each is not self.sample]
 
     def tools(self) -> Mapping[str, str]:
-        found = [tool for agent in _everybody(self.sample) for tool in getattr(agent, "_tools", [])]
-        return {tool.name: str(tool.description) for tool in found}
+        return {name: text for each in _everybody(self.sample) for name, text in described_tools(each).items()}
+
+    def attach_tools(self, names: Mapping[str, Any]) -> None:
+        if not self._servers():  # only a running server knows its tools
+            super().attach_tools(names)
+
+    def health(self) -> list[str]:
+        why = "is known only while it runs, so a misspelt mode for a tool goes unnoticed."
+        return [*super().health(), *(f"what a {name} offers {why}" for name in self._servers())]
+
+    def _servers(self) -> list[str]:
+        benches = [bench for each in _everybody(self.sample) for bench in workbenches_of(each)]
+        return sorted({type(bench).__name__ for bench in benches if not isinstance(bench, tuple(loaded(STATIC)))})
 
     def fresh_copy(self) -> Any:
         renewed = {kind: lambda _, kind=kind: kind(ignore_unhandled_exceptions=False) for kind in loaded(_RUNTIME)}
-        copied = copy_of(self.sample, shared=tuple(loaded(*_SHARED)), renewed=renewed)
+        copied = copy_of(self.sample, shared=tuple(loaded(*_SHARED)), copied=tuple(loaded(*_COPIED)), renewed=renewed)
         for each in _everybody(copied):
             if hasattr(each, "_initialized"):  # its new runtime knows nobody yet
                 each._initialized = False
@@ -78,10 +104,8 @@ class AutoGenAdapter(ObjectAdapter):
     async def _reset_and_run(self, task_input: str | dict[str, Any]) -> Any:
         from autogen_core import CancellationToken  # pyright: ignore
 
-        if _is_team(self.sample):
-            await self.sample.reset()
-        else:
-            await self.sample.on_reset(CancellationToken())
+        for each in [self.sample, *(runner for part in _everybody(self.sample) for runner in runners_of(part))]:
+            await (each.reset() if _is_team(each) else each.on_reset(CancellationToken()))
         return await self._answer(self.sample, task_input)
 
 
@@ -99,12 +123,13 @@ def _is_team(thing: Any) -> bool:
 
 
 def _everybody(thing: Any) -> Iterator[Any]:
-    """The agent or team, and all inside it."""
+    """The agent or team, and all inside it or used by it as a tool."""
     yield thing
     inner = [
         *getattr(thing, "_participants", []),
         getattr(thing, "_team", None),
         getattr(thing, "_wrapped_agent", None),
+        *runners_of(thing),
     ]
     for each in inner:
         if each is not None:

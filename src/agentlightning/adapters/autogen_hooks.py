@@ -1,4 +1,4 @@
-"""Listening to AutoGen: who is speaking, which tools ran.
+"""Listening to AutoGen: who is speaking.
 
 AutoGen opens a telemetry span around every agent's turn, traced or not; the name it is given is the speaker's. The call
 stack would not tell: models are asked in tasks of their own. What a team's manager asks a model (Selector, MagenticOne)
@@ -7,14 +7,14 @@ is the team's own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, cast
 
-from agentlightning.adapters.tool_calls import use_tool_async
 from agentlightning.adapters.watching import report_missing
-from agentlightning.interception.scope import speaking
+from agentlightning.adapters.within import within
+from agentlightning.interception.scope import current_scope, speaking
 
 
 def watch_agents(module: Any) -> None:
@@ -44,30 +44,9 @@ def name_turns(kind: Any) -> None:
         return
 
     @wraps(original)
-    async def naming(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        turn = original(self, *args, **kwargs)
-        try:
-            while True:
-                with speaking(self.name):
-                    try:
-                        item = await turn.__anext__()
-                    except StopAsyncIteration:
-                        return
-                yield item
-        finally:
-            await turn.aclose()
+    def naming(self: Any, *args: Any, **kwargs: Any) -> Any:
+        turn, scope = original(self, *args, **kwargs), current_scope()
+        return turn if scope is None else within(turn, scope, self.name)
 
     cast(Any, naming).__agentlightning_named__ = True
     kind.on_messages_stream = naming
-
-
-def watch_tools(module: Any) -> None:
-    """Record every tool call of AutoGen."""
-    tool: Any = module.BaseTool
-    original = tool.run_json
-
-    @wraps(original)
-    async def recording(self: Any, args: Mapping[str, Any], *rest: Any, **kwargs: Any) -> Any:
-        return await use_tool_async(self.name, args, lambda: original(self, args, *rest, **kwargs))
-
-    tool.run_json = recording

@@ -29,9 +29,15 @@ _RENEWED: dict[type, Callable[[Any], Any]] = {
 
 
 def copy_of(
-    thing: Any, *, shared: tuple[type, ...] = (), renewed: Mapping[type, Callable[[Any], Any]] | None = None
+    thing: Any,
+    *,
+    shared: tuple[type, ...] = (),
+    copied: tuple[type, ...] = (),
+    renewed: Mapping[type, Callable[[Any], Any]] | None = None,
 ) -> Any:
-    """A copy of all `thing` holds, but for objects of the `shared` types; `renewed` ones are made anew by a function.
+    """A copy of all `thing` holds, but for objects of the `shared` types (unless `copied` names theirs, too).
+
+    `renewed` ones are made anew by a function.
 
     Raises AgentError naming what cannot be copied.
     """
@@ -40,7 +46,7 @@ def copy_of(
 
     class Writer(pickle.Pickler):
         def persistent_id(self, obj: Any) -> int | None:
-            if not (isinstance(obj, (*_SHARED, *shared)) or type(obj) in makers):
+            if isinstance(obj, copied) or not (isinstance(obj, (*_SHARED, *shared)) or type(obj) in makers):
                 return None
             kept.append(obj)
             return len(kept) - 1

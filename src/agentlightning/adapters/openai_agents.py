@@ -45,7 +45,7 @@ async def _answer(agent: Any, text: str) -> Any:
 
 
 def _reachable(agent: Any, seen: list[Any]) -> Iterator[Any]:
-    """The agent and those its handoffs lead to, as far as the handoffs show them (agents used as tools do not)."""
+    """The agent, those its handoffs lead to as far as they show them, and those it uses as tools."""
     if any(agent is known for known in seen):
         return
     seen.append(agent)
@@ -54,6 +54,9 @@ def _reachable(agent: Any, seen: list[Any]) -> Iterator[Any]:
         target = handoff if OpenAIAgentsAdapter.is_mine(handoff) else _target_of(handoff)
         if target is not None:
             yield from _reachable(target, seen)
+    for tool in agent.tools:
+        if (used := getattr(tool, "_agent_instance", None)) is not None:
+            yield from _reachable(used, seen)
 
 
 def _target_of(handoff: Any) -> Any:

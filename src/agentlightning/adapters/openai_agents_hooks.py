@@ -7,6 +7,7 @@ Tools are handed out by `Agent.get_all_tools`; inside a scope it hands out copie
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -54,11 +55,13 @@ def watch_tools(module: Any) -> None:
 
 
 def _recording(tool: Any) -> Any:
-    """A copy of a function tool that records itself; other tools (hosted ones) as they are.
+    """A copy that records itself of a tool that runs here; hosted ones as they are.
 
     The SDK turns a tool's exception into a text for the model inside its invoker, so the step is made within that.
     """
-    if not isinstance(tool, tuple(loaded("agents.tool.FunctionTool"))):
+    if isinstance(tool, tuple(loaded("agents.tool.ShellTool", "agents.tool.LocalShellTool"))) and tool.executor:
+        return _recording_shell(tool)
+    if not isinstance(tool, tuple(loaded("agents.tool.FunctionTool", "agents.tool.CustomTool"))):
         return tool
     copied = copy.copy(tool)
     invoker = copied.on_invoke_tool
@@ -77,6 +80,22 @@ def _recorded(invoke: Callable[[Any, str], Awaitable[Any]], name: str) -> Callab
         return await use_tool_async(name, _fields(arguments), lambda: invoke(context, arguments))
 
     return recorded
+
+
+def _recording_shell(tool: Any) -> Any:
+    copied, execute = copy.copy(tool), tool.executor
+
+    @wraps(execute)
+    async def executor(request: Any) -> Any:
+        async def really() -> Any:
+            result = execute(request)
+            return await result if inspect.isawaitable(result) else result
+
+        said = await use_tool_async(tool.name, {"action": request.data.action}, really)
+        return json.dumps(said) if isinstance(said, dict) else said
+
+    copied.executor = executor
+    return copied
 
 
 def _fields(arguments: str) -> dict[str, Any]:

@@ -8,10 +8,12 @@ answer a steered call with what was said before.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from agentlightning.adapters.tool_calls import use_tool, use_tool_async
+from agentlightning.adapters.base import loaded
+from agentlightning.adapters.tool_calls import ToolFailed, use_tool, use_tool_async
 from agentlightning.adapters.watching import report_missing
 from agentlightning.adapters.within import within
 from agentlightning.interception.scope import ask_for_speaker, current_scope, speaking
@@ -67,7 +69,11 @@ def watch_tools(module: Any) -> None:
     @wraps(run)
     def recording_run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
         use = _ToolUse(self, tool_input, kwargs)
-        return use.answer(use_tool(self.name, use.arguments(), lambda: use.ran(run(self, tool_input, *args, **kwargs))))
+        try:
+            said = use_tool(self.name, use.arguments(), lambda: use.ran(run(self, tool_input, *args, **kwargs)))
+        except ToolFailed:
+            return use.made[0]
+        return use.answer(said)
 
     @wraps(arun)
     async def recording_arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
@@ -76,7 +82,11 @@ def watch_tools(module: Any) -> None:
         async def really() -> Any:
             return use.ran(await arun(self, tool_input, *args, **kwargs))
 
-        return use.answer(await use_tool_async(self.name, use.arguments(), really))
+        try:
+            said = await use_tool_async(self.name, use.arguments(), really)
+        except ToolFailed:
+            return use.made[0]
+        return use.answer(said)
 
     tool.run, tool.arun = recording_run, recording_arun
 
@@ -87,7 +97,7 @@ class _ToolUse:
     def __init__(self, tool: Any, tool_input: Any, options: Mapping[str, Any]) -> None:
         self._tool, self._input = tool, tool_input
         self._call_id = options.get("tool_call_id")
-        self._made: list[Any] = []
+        self.made: list[Any] = []
 
     def arguments(self) -> dict[str, Any]:
         """As the model wrote them: what the framework injects (state, runtime) is left out."""
@@ -97,19 +107,51 @@ class _ToolUse:
         return {key: value for key, value in self._input.items() if known is None or key in known}
 
     def ran(self, result: Any) -> Any:
-        self._made.append(result)
-        return getattr(result, "content", result) if type(result).__name__ == "ToolMessage" else result
+        self.made.append(result)
+        if current_scope() is None or type(result).__name__ != "ToolMessage":
+            return result
+        if result.status == "error":
+            raise ToolFailed(result.content)
+        return result.content
 
     def answer(self, said: Any) -> Any:
-        if self._made:
-            return self._made[0]
+        if self.made:
+            return self.made[0]
         if self._call_id is None:
             return said
-        from langchain_core.messages import ToolMessage  # pyright: ignore
+        if (command := _as_command(said)) is not None:
+            return _readdressed(command, self._call_id)
+        return _message(said if isinstance(said, str) else str(said), self._tool.name, self._call_id)
 
-        return ToolMessage(
-            said if isinstance(said, str) else str(said), name=self._tool.name, tool_call_id=self._call_id
-        )
+
+def _message(text: str, name: str, call_id: str) -> Any:
+    from langchain_core.messages import ToolMessage  # pyright: ignore
+
+    return ToolMessage(text, name=name, tool_call_id=call_id)
+
+
+def _as_command(said: Any) -> Any:
+    """LangGraph's Command, if that is what the tool answered, as it was kept or read from a store."""
+    kinds = loaded("langgraph.types.Command")
+    if kinds and isinstance(said, dict) and set(said) == {"graph", "update", "resume", "goto"}:
+        return kinds[0](**said)
+    return said if isinstance(said, tuple(kinds)) else None
+
+
+def _readdressed(command: Any, call_id: str) -> Any:
+    """The same command as the answer to another call."""
+    update = command.update
+    if not isinstance(update, dict) or not isinstance(update.get("messages"), list):
+        return command
+    messages = [_addressed(message, call_id) for message in update["messages"]]
+    return replace(command, update={**update, "messages": messages})
+
+
+def _addressed(message: Any, call_id: str) -> Any:
+    fields = message if isinstance(message, dict) else message.model_dump()
+    if fields.get("type") != "tool":
+        return message
+    return _message(fields["content"], fields.get("name") or "", call_id)
 
 
 def _argument_names(tool: Any) -> set[str] | None:

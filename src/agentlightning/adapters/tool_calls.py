@@ -14,6 +14,10 @@ from agentlightning.interception.scope import current_scope
 from agentlightning.interception.tools import step_of
 
 
+class ToolFailed(Exception):
+    """Raised where a framework makes an answer of a tool's failure: the step fails, the model is told the answer."""
+
+
 def use_tool(name: str, arguments: Mapping[str, Any], run: Callable[[], Any]) -> Any:
     """What `run` gives, recorded as a call of the tool; in a mode other than live perhaps without running it."""
     if current_scope() is None:

@@ -42,6 +42,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many sends of the same logical call came before this one."""
     is_partial: bool = False
     """The stream was not read to its end."""
+    is_simulated: bool = False
+    """The tool did not run: a stub, or the tape of earlier calls, answered."""
     dialect: str | None = None
     endpoint: str | None = None
     """Scheme, host and path that were called, never the query or a header; or `engine:` and the model that answered."""

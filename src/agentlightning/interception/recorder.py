@@ -51,16 +51,25 @@ class Span:
         self.result: Any = None
         self.error: str | None = None
         self.is_partial = True
+        self.is_simulated = False
         self.latency_seconds: float | None = None
         self.started_at = time.time()
         self._t0 = time.perf_counter()
         self._on_end = on_end
 
-    def end(self, result: Any = None, error: BaseException | None = None, *, is_partial: bool = False) -> None:
+    def end(
+        self,
+        result: Any = None,
+        error: BaseException | None = None,
+        *,
+        is_partial: bool = False,
+        is_simulated: bool = False,
+    ) -> None:
         """The inner call returned, or raised; partial: a generator that was not read to its end."""
         self.result = plain(result)
         self.error = f"{type(error).__name__}: {error}" if error is not None else None
         self.is_partial = is_partial
+        self.is_simulated = is_simulated
         self.latency_seconds = time.perf_counter() - self._t0
         on_end, self._on_end = self._on_end, None  # or the recorder and its entries would hold each other
         if on_end is not None:
@@ -80,6 +89,7 @@ class Span:
             result=self.result,
             error=self.error,
             is_partial=self.is_partial,
+            is_simulated=self.is_simulated,
         )
 
 

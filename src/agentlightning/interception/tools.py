@@ -183,7 +183,7 @@ class _Tool:
             span.end(error=error)
             raise
         else:
-            span.end(use.result)
+            span.end(use.result, is_simulated=use.is_answered)
         finally:
             use.over()
 

@@ -37,6 +37,7 @@ from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.result import Cost
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
 from agentlightning.trainer.runner import Runner, model_failure
+from agentlightning.trainer.tapes import fill_tape
 from agentlightning.trainer.tasks import doubts
 from agentlightning.trainer.weights import Weights
 
@@ -80,6 +81,7 @@ class Bench:
             max_in_flight=settings.max_in_flight,
             engine=weights.engine if weights is not None else None,
         )
+        self.tools = ToolModes(agent.tool_modes, Tape())
         self.runner = Runner(
             agent,
             run_id=run_id,
@@ -92,7 +94,7 @@ class Bench:
             ),
             timeout_seconds=config.agent.timeout_seconds or settings.timeout_seconds,
             retries=settings.retries,
-            tools=ToolModes(agent.tool_modes, Tape()),
+            tools=self.tools,
             weights=weights,
         )
         self.rollouts = Rollouts(self.runner, store, callbacks, masks=self.masks)
@@ -112,7 +114,7 @@ class Bench:
             "running", kind=kind, config=self.config.to_dict(), folder=str(self.config.base_dir.resolve())
         )
         self.callbacks.tell("on_run_start", self.run_id, plan)
-        for text in warnings_before(self.agent):
+        for text in [*warnings_before(self.agent), *await fill_tape(self.tools, self.store)]:
             self.note(text)
 
     async def try_out(self, tasks: Sequence[Task]) -> list[Trajectory]:

@@ -19,6 +19,7 @@ from agentlightning.interception.sites import discover_sites
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
+from agentlightning.trainer.tapes import fill_tape
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class Inspection(msgspec.Struct, frozen=True):
 async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
     """Run the original agent once on each task and look. AgentError or ModelError when there is nothing to see."""
     try:
+        await fill_tape(bench.tools, bench.store)
         await bench.try_out(tasks)
         groups = await bench.rollouts.groups(tasks, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
     finally:

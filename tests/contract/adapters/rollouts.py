@@ -11,7 +11,7 @@ from agentlightning import Policy, PromptSite, WrappedAgent
 from agentlightning.data.trajectory import Step
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope
-from agentlightning.interception.tools import ToolModes
+from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.trainer.execution import AgentThreads
 
 
@@ -33,7 +33,9 @@ class Rollout(NamedTuple):
         return [step.agent for step in self.calls]
 
 
-def rollouts(agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None = None) -> list[Rollout]:
+def rollouts(
+    agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None = None, tape: Tape | None = None
+) -> list[Rollout]:
     """One rollout of each input, as many at once as the adapter allows."""
     limit = asyncio.Semaphore(agent.adapter.max_concurrency or len(inputs))
     threads = AgentThreads()
@@ -41,7 +43,7 @@ def rollouts(agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None =
 
     async def one(task_input: Any) -> Rollout:
         recorder = Recorder()
-        scope = Scope(agent.agent_id, policy=policy, recorder=recorder, tools=ToolModes(agent.tool_modes))
+        scope = Scope(agent.agent_id, policy=policy, recorder=recorder, tools=ToolModes(agent.tool_modes, tape))
         output, error = None, None
         try:
             async with limit:
@@ -59,8 +61,8 @@ def rollouts(agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None =
         threads.close()
 
 
-def rollout(agent: WrappedAgent, task_input: Any, policy: Policy | None = None) -> Rollout:
-    [done] = rollouts(agent, [task_input], policy)
+def rollout(agent: WrappedAgent, task_input: Any, policy: Policy | None = None, tape: Tape | None = None) -> Rollout:
+    [done] = rollouts(agent, [task_input], policy, tape)
     if done.error is not None:
         raise done.error
     return done

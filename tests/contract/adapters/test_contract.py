@@ -25,6 +25,7 @@ from tests.servers import FakeOpenAI
 
 from agentlightning import Policy, Trainer, load_optimized_agent, wrap_agent
 from agentlightning.errors import ConfigError
+from agentlightning.interception.tools import Tape
 
 HELLO = question("hello")
 
@@ -120,6 +121,30 @@ def test_a_stubbed_tool_does_not_run(case: Case, server: FakeOpenAI) -> None:
     done = rollout(agent, question("tool moon"))
     assert [tool.result for tool in done.tools] == ["stubbed"]
     assert any("stubbed" in step.reply.text for step in done.calls if step.reply)
+
+
+def test_a_recorded_tool_runs_once_and_a_replayed_one_never(case: Case, server: FakeOpenAI) -> None:
+    needs_tools(case)
+    runs: list[str] = []
+
+    def counted(word: str) -> str:
+        """Look a word up."""
+        runs.append(word)
+        return f"meaning of {word}"
+
+    asked, tape = question("tool moon"), Tape()
+    agent = wrap_agent(case.team(server, tool=counted), tools={"counted": "record"})
+    first, second = (rollout(agent, asked, tape=tape) for _ in range(2))
+    assert runs == ["moon"] and [tool.is_simulated for tool in (*first.tools, *second.tools)] == [False, True]
+    read = Tape()
+    read.put("counted", first.tools[0].arguments, first.tools[0].result)  # as from a store
+    replaying = wrap_agent(case.team(server, tool=counted), tools={"counted": "replay"})
+    third = rollout(replaying, asked, tape=read)
+    assert runs == ["moon"]
+    for done in (first, second, third):
+        assert any("meaning of moon" in step.reply.text for step in done.calls if step.reply)
+    [unknown] = rollouts(replaying, [question("tool sun")], tape=read)
+    assert "ReplayMiss" in (unknown.tools[0].error or "") and runs == ["moon"]
 
 
 def test_a_mode_for_a_tool_that_is_not_there_is_refused(case: Case, server: FakeOpenAI) -> None:
