@@ -53,6 +53,8 @@ class WrappedAgent:
         self.algorithm = algorithm
         self.reward = reward
         self.tool_modes = dict(tools or {})
+        self.set_up: Callable[..., Any] | None = None
+        self.tear_down: Callable[..., Any] | None = None
         self._steering: _Steering | None = None
         self.collector: Any = None
         """Keeps calls made outside a Trainer as rollouts of split `live`; see `trainer.live`."""
@@ -79,6 +81,14 @@ class WrappedAgent:
         Raises AgentError when a tool with a mode is not there.
         """
         self.adapter.attach_tools(self.tool_modes)
+
+    def surround(self, **functions: Callable[..., Any] | None) -> None:
+        """Call `set_up` before, `tear_down` after every rollout. AgentError for what is no function."""
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                found = type(function).__name__
+                raise AgentError(f"{name} must be a function (of the task, or of nothing), not a {found}.")
+            setattr(self, name, function or getattr(self, name))
 
     def writing_tools(self) -> list[str]:
         """Tools that, by their names and descriptions, seem to change something in the world."""
@@ -110,6 +120,7 @@ class WrappedAgent:
             reward=self.reward,
             tools=self.tool_modes,
         )
+        other.set_up, other.tear_down = self.set_up, self.tear_down
         other.collector = self.collector
         return other.use(policy, predict, responder)
 
@@ -182,6 +193,8 @@ def wrap_agent(
     name: str | None = None,
     reward: Any = None,
     tools: Mapping[str, Any] | None = None,
+    set_up: Callable[..., Any] | None = None,
+    tear_down: Callable[..., Any] | None = None,
     store: Any = None,
 ) -> WrappedAgent:
     """Wrap an agent that already runs; its code stays as it is.
@@ -189,9 +202,10 @@ def wrap_agent(
     `agent_type` names the adapter ("function", "openai_sdk", "langgraph", …); detected when not given. A framework's
     object may also be given as a function without parameters that makes one: each run then gets its own. `algorithm` is
     a name, a list of names run in order, or an algorithm object. `tools` sets what tools may do while the agent is run
-    many times: `{"send_email": "stub", "search": "record"}`. With a `store` (an address, or an open store), calls made
-    outside a Trainer are kept there as rollouts of split `live`, for `feedback` and later training. Raises AgentError
-    saying what was found when it cannot be wrapped.
+    many times: `{"send_email": "stub", "search": "record"}`. In a run, `set_up` is called before every rollout and
+    `tear_down` after it, with the task if they take an argument; both may be coroutine functions. With a `store` (an
+    address, or an open store), calls made outside a Trainer are kept there as rollouts of split `live`, for `feedback`
+    and later training. Raises AgentError saying what was found when it cannot be wrapped.
     """
     if isinstance(agent, WrappedAgent):
         raise AgentError(f"{agent!r} is wrapped already; wrap the original agent, or use this one.")
@@ -200,6 +214,7 @@ def wrap_agent(
     install()
     watching.install()
     wrapped = WrappedAgent(adapter, agent_id=name or adapter.label(), algorithm=algorithm, reward=reward, tools=modes)
+    wrapped.surround(set_up=set_up, tear_down=tear_down)
     if store is not None:
         wrapped.collector = COLLECTORS.load("store")(store)
     return wrapped

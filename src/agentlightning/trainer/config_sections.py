@@ -77,6 +77,11 @@ class AgentSection(Section):
     tools: dict[str, Tool] = {}
     """Tool name → mode, or mode and answer. `live` for tools not named here."""
 
+    set_up: str | None = None
+    """Called before every rollout: `file.py:function` or `package.module:function`, of the task or of nothing."""
+    tear_down: str | None = None
+    """Called after every rollout, however it ended; named as `set_up`."""
+
     def tool_specs(self) -> dict[str, Any]:
         """Only what was set, as `interception.tools.parse_modes` takes it."""
         return {name: tool.model_dump(exclude_unset=True) for name, tool in self.tools.items()}

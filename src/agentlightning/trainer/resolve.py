@@ -106,13 +106,21 @@ def load_agent(config: Config) -> LoadedAgent:
     path = config.agent.path
     if not path:
         raise ConfigError("no agent: set agent.path to the file your agent is in, such as ./my_agent.py")
+    around = {
+        key: _from_path(name, config.base_dir, f"agent.{key}")
+        for key in ("set_up", "tear_down")
+        if (name := getattr(config.agent, key))
+    }
     if config.agent.type == "process":
         program = Program.of(path, config.base_dir)
-        return LoadedAgent(wrap_agent(program, "process", tools=config.agent.tool_specs()))
+        found = wrap_agent(program, "process", tools=config.agent.tool_specs())
+        found.surround(**around)
+        return LoadedAgent(found)
     module, name = _module_of(path, config.base_dir)
     found = _named(module, name, path) if name else _obvious(module, path, config.agent.type)
     if not isinstance(found, WrappedAgent):
         found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
+    found.surround(**around)
     return LoadedAgent(found, getattr(module, "tasks", None), _reward_of(module))
 
 

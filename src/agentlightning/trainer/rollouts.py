@@ -128,7 +128,9 @@ class Rollouts:
         self._callbacks.tell("on_rollout_start", plan.stage, plan.task.id, plan.policy.id)
         trajectory = await self.runner.run(plan)
         self._watch_endpoint(trajectory)
-        return await self._judged(plan.task, trajectory)
+        judged = await self._judged(plan.task, trajectory)
+        self.runner.surroundings.check()
+        return judged
 
     async def _judged(self, task: Task, trajectory: Trajectory) -> Trajectory:
         if self.source is not None:

@@ -39,6 +39,7 @@ from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.budget import Budget, spent_from
 from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
 from agentlightning.trainer.pace import Pace
+from agentlightning.trainer.surroundings import Surroundings
 from agentlightning.trainer.weights import Weights
 from agentlightning.trainer.writes import Writes
 
@@ -93,6 +94,7 @@ class Runner:
         self._on_step = on_step
         self.pace = pace
         self._threads = AgentThreads()
+        self.surroundings = Surroundings(agent.set_up, agent.tear_down, self._threads, timeout_seconds)
         self._handover = LoopbackHandover()
         self._steps: dict[str, dict[int, Step]] = {}
         self._budgets: dict[str, Budget] = {}
@@ -111,7 +113,8 @@ class Runner:
                 attempt += 1
                 spent_from(self._budget).check()
                 self._writes.check()
-                trajectory = await self._attempt(plan, attempt)
+                async with self.surroundings.around(plan.task):
+                    trajectory = await self._attempt(plan, attempt)
                 if attempt > self.retries or not _deserves_retry(trajectory):
                     return trajectory
                 await self._store.append([rollout_record(trajectory)])

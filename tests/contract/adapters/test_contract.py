@@ -23,7 +23,7 @@ from tests.contract.adapters.model import (
 from tests.contract.adapters.rollouts import Rollout, answers_of, rollout, rollouts, site_of
 from tests.servers import FakeOpenAI
 
-from agentlightning import Policy, Trainer, load_optimized_agent, wrap_agent
+from agentlightning import Policy, Task, Trainer, load_optimized_agent, wrap_agent
 from agentlightning.errors import ConfigError
 from agentlightning.interception.tools import Tape
 
@@ -150,6 +150,21 @@ def test_a_recorded_tool_runs_once_and_a_replayed_one_never(case: Case, server: 
 def test_a_mode_for_a_tool_that_is_not_there_is_refused(case: Case, server: FakeOpenAI) -> None:
     with pytest.raises(Exception, match=r"'lookupp'.*Did you mean 'lookup'"):
         wrap_agent(case.team(server, tool=lookup), tools={"lookupp": "stub"}).prepare()
+
+
+def test_every_rollout_is_set_up_and_torn_down(case: Case, team: object, tmp_path: Path) -> None:
+    ready: set[str] = set()
+    log: list[tuple[str, str]] = []
+
+    async def empty(task: Task) -> None:
+        ready.remove(task.id)
+        log.append(("torn down", task.id))
+
+    agent = wrap_agent(team, set_up=lambda task: ready.add(task.id), tear_down=empty)
+    trainer = Trainer(agent, data_dir=tmp_path, output_dir=tmp_path / "out", progress=False, reward=lambda *_: 1.0)
+    measured = trainer.evaluate([Task("a", HELLO), Task("b", question("bye"))])
+    assert [t.output for t in measured.trajectories] == ["hello", "bye"]
+    assert sorted(log) == [("torn down", "a"), ("torn down", "b")] and not ready
 
 
 def slowly(model: Callable[[Any], Any]) -> Callable[[Any], Any]:
