@@ -63,6 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "dashboard",
         "demo",
     },
+    # `python -m agentlightning`
+    "__main__": {"cli"},
     # the public names, loaded when first used; no room below may ask for them
     "": {"errors", "data", "interception", "store", "algorithms", "rewards", "adapters", "trainer"},
 }

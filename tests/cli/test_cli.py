@@ -156,3 +156,26 @@ def test_something_unknown_to_show_is_a_clear_error(tmp_path: Path) -> None:
     asyncio.run(open_store(tmp_path / "trajectory_data").close())
     done = agl(tmp_path, "show", "run-nope")
     assert done.returncode == 2 and "agentlightning ls" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "no command 'trian'. Did you mean 'train'?"),
+        (["train"], "no configuration file 'al_config.yaml'."),
+        (["train", "config.yaml"], "For a configuration file: --config config.yaml"),
+        (["compare", "-c", "config.yaml", "-a", "apo,aop"], "unknown algorithm 'aop'. Did you mean 'apo'?"),
+        (["gateway", "--port", "99999"], "99999 is not in the range"),
+        (["eval", "-c", "config.yaml", "--policy", "nowhere"], "error: there is no policy at nowhere"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(project: Path, arguments: list[str], says: str) -> None:
+    done = agl(project, *arguments, WORLD_URL="http://127.0.0.1:9/v1")
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert "preflight" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_package_is_a_command_too_and_h_asks_for_help() -> None:
+    command = [sys.executable, "-m", "agentlightning", "-h"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "Make an agent better" in done.stdout

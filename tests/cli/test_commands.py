@@ -200,7 +200,7 @@ def test_what_was_rated_is_not_asked_again_and_nothing_to_rate_is_an_error(rated
     agl(rated, "rate", run, "--rater", "ann", "--limit", "2", typed="3\n\n4\n\n")
     assert len({body["rollout"] for body in _feedback(rated)} - first) == 2
     done = agl(rated, "rate", "run-nope", typed="")
-    assert done.returncode == 2 and "no rollout to rate" in done.stderr
+    assert done.returncode == 2 and "no rollout of run run-nope to rate" in done.stderr
 
 
 # -- JSON lines, exit codes, completion, plugins -----------------------------------------------------------------

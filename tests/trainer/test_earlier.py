@@ -64,6 +64,21 @@ def test_a_runs_own_files_and_other_peoples_stay(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", "notes.txt"]
 
 
+def test_a_run_that_was_killed_while_it_wrote_its_files_writes_over_them(tmp_path: Path) -> None:
+    policy = "format: 1\npolicy: original\ncreated: now\nmeasured: {verdict: improved, run: run-1}\n"
+    (tmp_path / "policy.yaml").write_text(policy)
+    assert keep_earlier(tmp_path, "run-1") is None
+    assert "run-1 was moved" in (keep_earlier(tmp_path, "run-2") or "")
+
+
+def test_a_move_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "earlier" / "1").mkdir(parents=True)
+    (tmp_path / "earlier" / "1" / "result.json").write_text('{"run_id": "run-1"}')
+    (tmp_path / "policy.yaml").write_text("x")
+    keep_earlier(tmp_path, "run-2")
+    assert sorted(path.name for path in (tmp_path / "earlier" / "1").iterdir()) == ["policy.yaml", "result.json"]
+
+
 @pytest.mark.parametrize("key", ["question", "prompt", "query", "Question"])
 def test_a_lone_question_is_the_input(key: str) -> None:
     [task] = load_tasks([{key: "What is 2 + 2?", "answer": "4"}])

@@ -288,8 +288,19 @@ class Loud(Shout):
         return msgspec.structs.replace(call, messages=[{"role": "system", "content": "shout"}, said])
 
 
-def test_what_an_algorithm_predicts_holds_after_training_and_after_loading(server: FakeOpenAI, tmp_path: Path) -> None:
-    made = trainer(server, tmp_path, algorithm="tests.trainer.test_training:Loud")
+class LoudInTime(Loud):
+    """The same, but it has to wait for something first."""
+
+    async def predict(self, call: Call, policy: Policy) -> Call:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().predict(call, policy)
+
+
+@pytest.mark.parametrize("name", ["Loud", "LoudInTime"])
+def test_what_an_algorithm_predicts_holds_after_training_and_after_loading(
+    server: FakeOpenAI, tmp_path: Path, name: str
+) -> None:
+    made = trainer(server, tmp_path, algorithm=f"tests.trainer.test_training:{name}")
     assert made.train(loud_tasks()).policy.is_original is False
     assert made.load_optimized_agent()("hello") == "LOUD HELLO"
     loaded = load_optimized_agent(tmp_path / "out", wrap_agent(lambda q: repeat(server, q), name="parrot"))

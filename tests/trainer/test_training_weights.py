@@ -160,6 +160,7 @@ def test_a_killed_fine_tuning_ends_as_it_would_have(tmp_path: Path, epochs_befor
     process.wait()
     result = trainer(folder, stages).train(questions(), resume=True)
     assert (result.policy.weights, result.final) == (expected.policy.weights, expected.final)
+    assert (result.history, result.cost.calls) == (expected.history, expected.cost.calls)
 
 
 def _epochs_done(folder: Path) -> int:

@@ -206,6 +206,10 @@ class BaseAlgorithm(Generic[ConfigT]):
     needs_engine: ClassVar[bool] = False
     """It trains weights: refused, before the first call, where no model was given to train."""
 
+    resumes_from_checkpoint: ClassVar[bool] = False
+    """`train` goes on from `session.restored`, and does not ask again for the rollouts that led to it. Without it, a
+    resumed `train` asks all its questions again, and those asked before are answered from the record."""
+
     def __init__(self, config: ConfigT | None = None, **params: Any) -> None:
         """Settings as an object or as keyword arguments; a wrong one is a ConfigError that names the nearest."""
         self.config: ConfigT = config if config is not None else self._parse(params)
@@ -215,7 +219,8 @@ class BaseAlgorithm(Generic[ConfigT]):
         raise NotImplementedError(f"{type(self).__name__} must implement train(session).")
 
     def predict(self, call: Call, policy: Policy) -> Call:
-        """The call as it should be sent under `policy`. Pure; runs on the agent's own thread."""
+        """The call as it should be sent under `policy`. Pure; runs on the agent's own thread, or, where it is
+        `async`, on a loop of its own while the agent's call waits."""
         return policy.apply(call).call
 
     def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int | None:

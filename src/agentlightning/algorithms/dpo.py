@@ -69,6 +69,7 @@ class DPO(BaseAlgorithm[DPOConfig]):
     name: ClassVar[str] = "dpo"
     Config: ClassVar[type[AlgorithmConfig]] = DPOConfig
     needs_engine: ClassVar[bool] = True
+    resumes_from_checkpoint: ClassVar[bool] = True
 
     async def train(self, session: Session) -> Policy:
         """Raises DataError when no two rollouts of a task differ in reward."""

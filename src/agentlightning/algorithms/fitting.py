@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -137,9 +138,9 @@ async def _begin(session: Session, agent: str, start: Policy, folder: Path) -> F
     if state is None:
         await engine.start_from(agent, start.weights.get(agent, ""))
         return Fitted(start, before.mean)
-    await engine.restore(agent, folder / "checkpoint")
+    await engine.restore(agent, folder / "epochs" / str(state["epoch"]))
     if state["weights"]:
-        await engine.load(folder / "best")
+        await engine.load(folder / "best" / state["weights"])
     policy = start.with_weights(agent, state["weights"])
     best = await session.evaluate(policy)
     session.log(f"{agent}: goes on after epoch {state['epoch']}")
@@ -164,9 +165,15 @@ async def _judge(
 
 
 async def _remember(session: Session, agent: str, fitted: Fitted, folder: Path) -> None:
-    engine = engine_of(session)
-    await engine.checkpoint(agent, folder / "checkpoint")
+    """Put this epoch on disk, then on record, then the one before away: whenever this is cut off, the record and what
+    it speaks of are there."""
+    engine, state = engine_of(session), fitted.to_state(agent)
+    await engine.checkpoint(agent, folder / "epochs" / str(fitted.epoch))
     if fitted.num_stale == 0:
-        await engine.save(fitted.policy.weights[agent], folder / "best")
-    session.restored = {**(session.restored or {}), agent: fitted.to_state(agent)}
+        await engine.save(state["weights"], folder / "best" / state["weights"])
+    session.restored = {**(session.restored or {}), agent: state}
     await asyncio.shield(session.checkpoint(session.restored))
+    for old in folder.glob("epochs/*"), folder.glob("best/*"):
+        for place in old:
+            if place.name not in (str(fitted.epoch), state["weights"]):
+                shutil.rmtree(place)

@@ -67,6 +67,7 @@ class SFT(BaseAlgorithm[SFTConfig]):
     name: ClassVar[str] = "sft"
     Config: ClassVar[type[AlgorithmConfig]] = SFTConfig
     needs_engine: ClassVar[bool] = True
+    resumes_from_checkpoint: ClassVar[bool] = True
 
     async def train(self, session: Session) -> Policy:
         """Raises DataError when there is nothing to learn from, saying what was left out and what to change."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from agentlightning.errors import ConfigError
 
 if TYPE_CHECKING:
     from agentlightning.trainer.comparison import Comparison
-    from agentlightning.trainer.result import TrainingResult
+    from agentlightning.trainer.trainer import Trainer
 
 
 @click.command()
@@ -31,8 +31,8 @@ def compare(path: str, algorithms: str, overrides: tuple[str, ...], is_json: boo
     names = [name.strip() for name in algorithms.split(",") if name.strip()]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"--algorithms {algorithms!r}: name two or more different ones, such as apo,gepa.")
-    results = {name: _train(path, overrides, name, is_quiet=is_json) for name in names}
-    found = compare_results(results)
+    ready = {name: _trainer(path, overrides, name, is_quiet=is_json) for name in names}  # all, before any is paid for
+    found = compare_results({name: trainer.train(tasks) for name, (trainer, tasks) in ready.items()})
     if is_json:
         import msgspec
 
@@ -41,7 +41,7 @@ def compare(path: str, algorithms: str, overrides: tuple[str, ...], is_json: boo
         _print(found)
 
 
-def _train(path: str, overrides: tuple[str, ...], name: str, *, is_quiet: bool) -> TrainingResult:
+def _trainer(path: str, overrides: tuple[str, ...], name: str, *, is_quiet: bool) -> tuple[Trainer, Any]:
     from agentlightning.cli.train import trainer_of
     from agentlightning.trainer.config import load_config
 
@@ -49,8 +49,7 @@ def _train(path: str, overrides: tuple[str, ...], name: str, *, is_quiet: bool) 
     entries = [stage.model_dump(exclude_none=True) for stage in config.algorithm if stage.name == name]
     folder = Path(config.trainer.output_dir) / "compare" / name.replace("/", "-").replace(":", "-")
     config = config.replace({"algorithm": entries[:1] or [{"name": name}], "trainer.output_dir": str(folder)})
-    trainer, tasks = trainer_of(config.replace({"trainer.progress": "off"}) if is_quiet else config)
-    return trainer.train(tasks)
+    return trainer_of(config.replace({"trainer.progress": "off"}) if is_quiet else config)
 
 
 def _print(found: Comparison) -> None:

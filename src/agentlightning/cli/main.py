@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from agentlightning import __version__
-from agentlightning.errors import AgentLightningError, BudgetExhausted, ConfigError, DataError, MissingExtra
+from agentlightning.errors import AgentLightningError, BudgetExhausted, ConfigError, DataError, MissingExtra, near_miss
 
 _COMMANDS = {
     "train": ("agentlightning.cli.train:train", "Make an agent better, as a config file says."),
@@ -57,6 +57,13 @@ class _Commands(click.Group):
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            ctx.fail(f"there is no command {args[0]!r}.{near_miss(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         known = [
             CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)
@@ -68,7 +75,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agentlightning")
 def cli() -> None:
     """Agent Lightning makes AI agents that already run measurably better, without changing their code."""

@@ -54,7 +54,8 @@ async def _session(store: Store, where: dict[str, Any], rater: str, options: dic
 
     found = [t async for t in read_trajectories(store, where) if t.status in ("succeeded", "failed")]
     if not found:
-        raise DataError(f"there is no rollout to rate for {where}. `agentlightning ls` lists the runs.")
+        conditions = " and ".join(f"{name} {value}" for name, value in where.items())
+        raise DataError(f"there is no rollout of {conditions} to rate. `agentlightning ls` lists the runs.")
     draw = random.Random(options["seed"])
     done = set[Any]() if options["again"] else await _done(store, where["run"], rater)
     ask = _ask_pairs if options["is_pairs"] else _ask_each

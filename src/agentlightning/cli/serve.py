@@ -22,6 +22,7 @@ from agentlightning.errors import ConfigError
 from agentlightning.gateway.providers import Providers, one_provider, providers_of
 from agentlightning.gateway.served import Served
 from agentlightning.gateway.server import Gateway
+from agentlightning.trainer.learning import predictor
 from agentlightning.trainer.own_loop import on_own_loop
 from agentlightning.trainer.policy_folder import WEIGHTS_FOLDER, SavedEngine, load_policy, read_policy
 from agentlightning.trainer.weights import Weights, make_engine
@@ -37,7 +38,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             envvar="AGENTLIGHTNING_TOKEN",
             help="What callers send as their API key; made up and shown when not given.",
         ),
-        click.option("--port", default=_DEFAULT_PORT, show_default=True, help="0 takes a free one."),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=_DEFAULT_PORT,
+            show_default=True,
+            help="0 takes a free one.",
+        ),
         click.option("--host", default="127.0.0.1", show_default=True, help="Others than this machine: with a token."),
         click.option(
             "--upstream",
@@ -109,7 +116,7 @@ def _served(path: str | None, model: str | None) -> Generator[tuple[Served, str]
         yield Served(), "no policy: calls pass as they are"
         return
     saved, policy = read_policy(path), load_policy(path)
-    predict = ALGORITHMS.load(saved.predict)().predict if saved.predict else None
+    predict = predictor(ALGORITHMS.load(saved.predict)()) if saved.predict else None
     engine = _engine_of(path, saved.engine, policy, model)
     if engine is None:
         yield Served(policy, predict=predict, model=model or ""), f"policy {policy.id}: prompts, no weights"

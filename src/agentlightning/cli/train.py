@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from agentlightning.trainer.result import TrainingResult
     from agentlightning.trainer.trainer import Trainer
 
-CONFIG: Callable[[Any], Any] = click.option("--config", "-c", "path", required=True, help="YAML, TOML or JSON file.")
+CONFIG: Callable[[Any], Any] = click.option(
+    "--config", "-c", "path", default="al_config.yaml", show_default=True, help="YAML, TOML or JSON file."
+)
 
 
 def _complete(context: click.Context, parameter: click.Parameter, typed: str) -> Any:
@@ -53,10 +55,11 @@ def eval_(path: str, overrides: tuple[str, ...], policy: str | None, is_all: boo
     from agentlightning.cli.unseen import tell_unseen, unseen_tasks
     from agentlightning.trainer.policy_folder import load_policy
 
+    steered = load_policy(policy) if policy else None
     trainer, tasks = open_trainer(path, overrides, is_json=is_json)
     if policy and not is_all:
         tasks = tell_unseen(unseen_tasks(trainer, tasks, policy))
-    measured = trainer.evaluate(tasks, load_policy(policy) if policy else None)
+    measured = trainer.evaluate(tasks, steered)
     if not is_json:
         click.echo(measured.summary())
 

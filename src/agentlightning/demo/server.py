@@ -16,6 +16,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -36,7 +37,10 @@ def make_app(latency_seconds: float = 0.0, speaker: Speaker = answer) -> Starlet
     """The endpoint as an ASGI application; every answer waits `latency_seconds` first."""
 
     async def completions(http: HttpRequest) -> Response:
-        body = wire.parse_body(await http.body())
+        try:
+            body = wire.parse_body(await http.body())
+        except ClientDisconnect:  # whoever asked is gone, and nobody hears the answer
+            return Response(status_code=499)
         if latency_seconds:
             await asyncio.sleep(latency_seconds)
         request = wire.to_request(body)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_DRAFT = ".draft-"
+
 
 class Draft:
     """A file being written. `publish` gives it its name; without that it is gone when the block ends."""
@@ -33,9 +35,15 @@ class Draft:
 def draft(folder: Path) -> Generator[Draft]:
     """A draft in `folder` (made when missing), which must be on the disk where it is published. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".draft-{uuid.uuid4().hex}"
+    path = folder / f"{_DRAFT}{uuid.uuid4().hex}"
     try:
         with path.open("xb") as file:
             yield Draft(file, path)
     finally:
+        path.unlink(missing_ok=True)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Remove what a killed process left behind in `folder` and below. For a folder that nobody else writes into."""
+    for path in folder.rglob(f"{_DRAFT}*"):
         path.unlink(missing_ok=True)

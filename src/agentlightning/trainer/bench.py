@@ -71,6 +71,9 @@ class Bench:
         self.weights = weights
         self.notes: list[str] = []
         self.started_at = time.time()
+        self.seconds_before = 0.0
+        """What earlier parts of the run took, before it was interrupted."""
+        self.lost_calls = 0
         self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=self._prices()))
         specs = {role: spec.spec() for role, spec in config.models if spec is not None}
         self.models = OwnModels(
@@ -82,27 +85,32 @@ class Bench:
             engine=weights.engine if weights is not None else None,
         )
         self.tools = ToolModes(agent.tool_modes, Tape())
-        self.runner = Runner(
-            agent,
-            run_id=run_id,
-            store=store,
-            budget=self.budget,
-            pace=Pace(
-                min(settings.max_in_flight, agent.adapter.max_concurrency or settings.max_in_flight),
-                calls_per_minute=settings.calls_per_minute,
-                tokens_per_minute=settings.tokens_per_minute,
-            ),
-            timeout_seconds=config.agent.timeout_seconds or settings.timeout_seconds,
-            retries=settings.retries,
-            tools=self.tools,
-            weights=weights,
-        )
+        self.runner = self.make_runner(self.budget)
         self.rollouts = Rollouts(self.runner, store, callbacks, masks=self.masks)
 
     def _prices(self) -> dict[str, tuple[float, float, float]]:
         """The user's; and what our own engine answers costs no money."""
         free = {self.weights.engine.model: (0.0, 0.0, 0.0)} if self.weights is not None else {}
         return free | self.config.budget.price_overrides()
+
+    def make_runner(self, budget: Budget) -> Runner:
+        """What runs the agent, as the settings say, from this budget."""
+        settings, most = self.config.trainer, self.agent.adapter.max_concurrency
+        return Runner(
+            self.agent,
+            run_id=self.run_id,
+            store=self.store,
+            budget=budget,
+            pace=Pace(
+                min(settings.max_in_flight, most or settings.max_in_flight),
+                calls_per_minute=settings.calls_per_minute,
+                tokens_per_minute=settings.tokens_per_minute,
+            ),
+            timeout_seconds=self.config.agent.timeout_seconds or settings.timeout_seconds,
+            retries=settings.retries,
+            tools=self.tools,
+            weights=self.weights,
+        )
 
     async def close(self) -> None:
         self.runner.close()
@@ -156,13 +164,13 @@ class Bench:
             return scoring.from_emitted()
         if any(task.expected is not None for task in tasks):
             return scoring.from_expected(tasks)
-        if self.models.endpoint("judge") is None:
+        if not self.models.can_ask("judge"):
             raise agent_error(tried) or scoring.refusal()
         return await self._chosen(JudgeReward())
 
     async def _chosen(self, reward: Any) -> scoring.RewardSource:
         """A reward function, given what this run can offer it."""
-        has_judge = self.models.endpoint("judge") is not None
+        has_judge = self.models.can_ask("judge")
         services = Services(
             complete=self._ask_judge if has_judge else None,
             judge=self.models.describe("judge"),
@@ -217,7 +225,8 @@ class Bench:
             input_tokens=cost.input_tokens,
             output_tokens=cost.output_tokens,
             usd=cost.usd,
-            seconds=time.time() - self.started_at,
+            lost_calls=self.lost_calls,
+            seconds=time.time() - self.started_at + self.seconds_before,
         )
 
     def note(self, text: str) -> None:
@@ -226,4 +235,6 @@ class Bench:
 
     async def record_run(self, status: str, **body: Any) -> None:
         fields = {"status": status, "agent": self.agent.agent_id, "started_at": self.started_at, **body}
+        if self.seconds_before:
+            fields["seconds_before"] = self.seconds_before
         await self.store.append([make_record("run", self.run_id, fields, run=self.run_id)])

@@ -63,7 +63,8 @@ def _text(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no configuration file {name!r}.{files_like(path, SUFFIXES)}") from error
+        hint = files_like(path, SUFFIXES) or " `agentlightning init` writes one."
+        raise ConfigError(f"there is no configuration file {name!r}.{hint}") from error
     except IsADirectoryError as error:
         raise ConfigError(
             f"{name!r} is a folder. Name the file in it.{files_like(path / 'al_config.yaml', SUFFIXES)}"

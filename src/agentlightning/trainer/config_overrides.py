@@ -39,7 +39,14 @@ def from_overrides(overrides: Iterable[str]) -> list[Setting]:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not all(key.strip().split(".")):
-            raise ConfigError(f"override {text!r} is not of the form key.path=value, such as trainer.max_epochs=5.")
+            hint = (
+                f" For a configuration file: --config {text}"
+                if text.endswith((".yaml", ".yml", ".toml", ".json"))
+                else ""
+            )
+            raise ConfigError(
+                f"override {text!r} is not of the form key.path=value, such as trainer.max_epochs=5.{hint}"
+            )
         origin = f"override {key.strip()}"  # without the value, which may be a secret
         settings.append(Setting(key_path(key.strip()), parse_scalar(value, origin), origin))
     return settings

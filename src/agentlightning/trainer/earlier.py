@@ -6,7 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-OURS = ("policy.yaml", "prompts", "weights", "result.json", "report.html", "trajectories.jsonl")
+from agentlightning.errors import DataError
+from agentlightning.trainer.policy_folder import read_policy
+
+OURS = ("prompts", "weights", "result.json", "report.html", "trajectories.jsonl", "policy.yaml")
 """What a run writes. Whatever else lies in the folder stays where it is."""
 FOLDER = "earlier"
 
@@ -14,12 +17,13 @@ FOLDER = "earlier"
 def keep_earlier(folder: Path, run_id: str) -> str | None:
     """Move another run's files to `earlier/1`, `earlier/2`, …, and say so; None when there are none.
 
-    A run that is resumed, or written again, takes the place of its own files.
+    A run that is resumed, or written again, takes the place of its own files. The policy is moved last: where it still
+    lies, an interrupted move goes on.
     """
     if not (folder / "policy.yaml").exists() or (earlier := _run_of(folder)) == run_id:
         return None
     target = folder / FOLDER / str(_next(folder / FOLDER))
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     for name in OURS:
         if (folder / name).exists():
             (folder / name).rename(target / name)
@@ -28,13 +32,23 @@ def keep_earlier(folder: Path, run_id: str) -> str | None:
 
 
 def _run_of(folder: Path) -> str | None:
+    """Which run the result is of; where that was not written any more, the policy. None for a policy of somebody's
+    own, which is worth keeping as well."""
     try:
         found = msgspec.json.decode((folder / "result.json").read_bytes())
-    except (OSError, msgspec.DecodeError):  # a policy without its result: somebody's own, and worth keeping
+        return found.get("run_id") if isinstance(found, dict) else None
+    except FileNotFoundError:
+        pass
+    except msgspec.DecodeError:
         return None
-    return found.get("run_id") if isinstance(found, dict) else None
+    try:
+        measured = read_policy(folder).measured
+    except DataError:
+        return None
+    return measured.run if measured else None
 
 
 def _next(folder: Path) -> int:
-    numbers = [int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal()]
-    return max(numbers, default=0) + 1
+    """The number of a new folder, or of the last one when its policy has not arrived yet."""
+    last = max((int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal()), default=0)
+    return last if last and not (folder / str(last) / "policy.yaml").exists() else last + 1

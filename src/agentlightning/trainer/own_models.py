@@ -7,7 +7,7 @@ record; on resume, a question asked before is answered from it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +23,7 @@ from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget, spent_from
 
 OwnRole = Literal["optimizer", "judge"]
+Look = Callable[[], Coroutine[Any, Any, SeenEndpoint | None]]
 
 
 class OwnModels:
@@ -41,6 +42,8 @@ class OwnModels:
         """`engine` answers as the optimiser where no endpoint is known, because it is the agent's own model then."""
         self.seen: SeenEndpoint | None = None
         """Set as soon as the agent's own endpoint is known."""
+        self._look: Look | None = None
+        self._looking: asyncio.Future[SeenEndpoint | None] | None = None
         self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
         self._clients: dict[str, ModelClient] = {}
         self._answers: dict[str, Reply] = {}
@@ -69,9 +72,27 @@ class OwnModels:
         origin = "configured" if role in self._endpoints else "the agent's own"
         return f"{endpoint.model} at {endpoint.address} ({origin})"
 
-    def remember(self, answers: Mapping[str, Reply]) -> None:
-        """Answers an earlier, interrupted part of this run was given; used, and charged, when asked for again."""
+    def remember(self, answers: Mapping[str, Reply], look: Look) -> None:
+        """Answers an earlier, interrupted part of this run was given; used, and charged, when asked for again.
+
+        Judges' are charged now: a rollout that was judged is not judged again. `look` finds the agent's endpoint for
+        the first question that is not among them.
+        """
         self._recorded.update(answers)
+        self._look = look
+        for key in [key for key in answers if key.startswith("judge-")]:
+            self._replay("judge", key)
+
+    def can_ask(self, role: OwnRole) -> bool:
+        """Is there, or can there be found, somebody to ask?"""
+        return self.endpoint(role) is not None or self._look is not None
+
+    async def find(self, role: OwnRole | None = None) -> None:
+        """Look for the agent's endpoint where it is not known and `role` (any use, when None) needs it."""
+        known = self.seen if role is None else self.endpoint(role)
+        if known is None and self._look is not None:
+            self._looking = self._looking or asyncio.ensure_future(self._look())
+            self.seen = await self._looking
 
     async def complete(
         self,
@@ -87,11 +108,8 @@ class OwnModels:
         budget = spent_from(self._budget)
         if key in self._answers:
             return self._answers[key]
-        if (recorded := self._recorded.pop(key, None)) is not None:
-            budget.replayed(role, 1)
-            budget.ledger.add(role, recorded.model, recorded.usage)
-            self._answers[key] = recorded
-            return recorded
+        if key in self._recorded:
+            return self._replay(role, key)
         try:
             reply = await self._ask(role, messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
         except ModelError:
@@ -103,11 +121,20 @@ class OwnModels:
         await self._store.append([make_record("completion", key, body, run=self._run_id)])
         return reply
 
+    def _replay(self, role: OwnRole, key: str) -> Reply:
+        """The answer on record, charged as it was then."""
+        budget, recorded = spent_from(self._budget), self._recorded.pop(key)
+        budget.replayed(role, 1)
+        budget.ledger.add(role, recorded.model, recorded.usage)
+        self._answers[key] = recorded
+        return recorded
+
     async def close(self) -> None:
         for client in self._clients.values():
             await client.aclose()
 
     async def _ask(self, role: OwnRole, messages: list[Message], **wishes: Any) -> Reply:
+        await self.find(role)
         if role == "optimizer" and self._engine is not None and self.endpoint(role) is None:
             spent_from(self._budget).admit(role)
             params = {key: value for key, value in wishes.items() if value is not None}

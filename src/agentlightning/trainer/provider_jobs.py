@@ -45,6 +45,7 @@ class ProviderJobs:
         say: Say,
     ) -> str:
         """The name of a model trained on the rows. ModelError when the job fails, BudgetExhausted when too dear."""
+        await self._models.find()
         endpoint = self._endpoint(settings)
         key = _key(endpoint, rows, held_back, settings)
         state = await self._recorded(key)

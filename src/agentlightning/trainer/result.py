@@ -35,6 +35,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int = 0
     usd: float | None = None
     """None when the price of a model is not known."""
+    lost_calls: int = 0
+    """Model calls beside these: of rollouts that an interruption cut off, and that were run anew."""
     seconds: float = 0.0
 
 
@@ -181,6 +183,7 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         parts = [("task", cost.task_calls), ("optimizer", cost.optimizer_calls), ("judge", cost.judge_calls)]
         split = ", ".join(f"{count:,} {name}" for name, count in parts if count)
         calls = wording.counted(cost.calls, "model call") + (f" ({split})" if split else "")
+        calls += f", {cost.lost_calls:,} more lost to an interruption" if cost.lost_calls else ""
         tokens = f"{cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
         return f"{calls}, {tokens}, {wording.dollars(cost.usd)}, {wording.duration(cost.seconds)}"
 

@@ -6,7 +6,7 @@ The memory is what makes nothing paid twice: within a run, and on resume, when i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from agentlightning.store.masked import Masks
 from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.runner import RolloutPlan, Runner, model_failure
-from agentlightning.trainer.scoring import RewardSource, scored
+from agentlightning.trainer.scoring import NO_REWARD, RewardSource, scored
 
 SHARED_STAGE = "baseline"
 """Rollouts of this stage (the original agent, before anything was learned) answer for every stage."""
@@ -54,13 +54,13 @@ class Rollouts:
         self._known_policies: set[str] = set()
 
     def remember(self, trajectories: Sequence[Trajectory]) -> None:
-        """Rollouts of an earlier, interrupted part of this run: answered from here when they are asked for again.
+        """Rollouts of an earlier, interrupted part of this run: answered from here when they are asked for again."""
+        self._recorded.update((_key_of(trajectory), trajectory) for trajectory in trajectories)
 
-        Those that were stopped, or that nothing judged, are run again.
-        """
-        for trajectory in trajectories:
-            if trajectory.status != "stopped" and trajectory.reward is not None:
-                self._recorded[_key_of(trajectory)] = trajectory
+    async def settle(self, ids: Collection[str]) -> None:
+        """Count those of the record that a stage which goes on from its checkpoint will not ask for again."""
+        unasked = [key for key, trajectory in self._recorded.items() if trajectory.id in ids]
+        await asyncio.gather(*filter(None, map(self._from_record, unasked)))
 
     def as_seen(self) -> list[Trajectory]:
         """All rollouts, those of the original agent as they were: prompt sites are found in what it really says."""
@@ -114,15 +114,26 @@ class Rollouts:
     def _replay(self, plan: RolloutPlan) -> asyncio.Future[Trajectory] | None:
         """The rollout on record from before an interruption, charged to the budget as it was then."""
         for stage in (plan.stage, SHARED_STAGE):
-            key = _key(plan, stage)
-            if (trajectory := self._recorded.pop(key, None)) is not None:
-                self.runner.charge(trajectory)
-                self.all.append(trajectory)
-                self._callbacks.tell("on_rollout_end", trajectory)
-                known = self._done[key] = asyncio.get_running_loop().create_future()
-                known.set_result(trajectory)
+            if (known := self._from_record(_key(plan, stage))) is not None:
                 return known
         return None
+
+    def _from_record(self, key: _Key) -> asyncio.Future[Trajectory] | None:
+        if (trajectory := self._recorded.pop(key, None)) is None:
+            return None
+        self.runner.charge(trajectory)
+        known = self._done[key] = asyncio.ensure_future(self._again(trajectory))
+        return known
+
+    async def _again(self, trajectory: Trajectory) -> Trajectory:
+        """One from the record; judged now, where nobody had come to that."""
+        if trajectory.reward is None:
+            task = Task(trajectory.task, trajectory.input, trajectory.expected, trajectory.metadata)
+            is_ours = (trajectory.error or "").startswith(NO_REWARD)
+            return await self._judged(task, msgspec.structs.replace(trajectory, error=None) if is_ours else trajectory)
+        self.all.append(trajectory)
+        self._callbacks.tell("on_rollout_end", trajectory)
+        return trajectory
 
     async def _run(self, plan: RolloutPlan) -> Trajectory:
         self._callbacks.tell("on_rollout_start", plan.stage, plan.task.id, plan.policy.id)
@@ -156,7 +167,7 @@ class Rollouts:
             self._judge_failures_in_a_row += 1
             if self._judge_failures_in_a_row >= MAX_JUDGE_FAILURES_IN_A_ROW:
                 raise
-            return msgspec.structs.replace(trajectory, error=f"no reward: {error}")
+            return msgspec.structs.replace(trajectory, error=f"{NO_REWARD} {error}")
         self._judge_failures_in_a_row = 0
         return trajectory
 
@@ -203,7 +214,7 @@ def agent_error(trajectories: Sequence[Trajectory]) -> AgentError | None:
     failed = [trajectory for trajectory in trajectories if trajectory.status in ("failed", "timeout")]
     if not failed or len(failed) < len(trajectories):
         return None
-    shown = failed[0]
+    shown, said = failed[0], (failed[0].error or "it said nothing").rstrip(". ")
     if shown.status == "timeout":
         remedy = (
             "If it needs longer, raise trainer.timeout_seconds; a hung agent shows its last call in the trajectory."
@@ -212,7 +223,7 @@ def agent_error(trajectories: Sequence[Trajectory]) -> AgentError | None:
         remedy = "Run it by itself on this input first; it must work before it can get better."
     return AgentError(
         f"the agent failed on all {len(failed)} tasks it was tried on. "
-        f"On task {shown.task} ({str(shown.input)[:60]!r}): {shown.error}. {remedy}"
+        f"On task {shown.task} ({str(shown.input)[:60]!r}): {said}. {remedy}"
     )
 
 

@@ -7,36 +7,36 @@ test tasks are touched once, at the end, by the original and every stage's winne
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agentlightning.algorithms.base import BaseAlgorithm
-from agentlightning.data.call import Reply
 from agentlightning.data.masking import Masker
 from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group
-from agentlightning.errors import AgentError, BudgetExhausted, ConfigError, ContextTooLong, DataError
+from agentlightning.errors import AgentError, BudgetExhausted, ContextTooLong, DataError
+from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
-from agentlightning.store.trajectories import read_trajectories
+from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL, Bench
-from agentlightning.trainer.budget import spending, spent_from
+from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
+from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.plan import describe_plan
 from agentlightning.trainer.resolve import PlannedStage, groups_of
 from agentlightning.trainer.result import HistoryEntry, TrainingResult
+from agentlightning.trainer.resumption import Before, StageBefore, check_unchanged, read_before
 from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
 from agentlightning.trainer.runner import RolloutPlan
-from agentlightning.trainer.session import BlockingSession, RunSession
+from agentlightning.trainer.session import RunSession
 from agentlightning.trainer.targets import asked_for, check_seen, targets
 from agentlightning.trainer.tasks import TaskSplits
 from agentlightning.trainer.weights import work_folder
@@ -50,14 +50,22 @@ class Run(Bench):
     """The state of one training run. Made by the Trainer, executed once, on the trainer's own loop."""
 
     def __init__(
-        self, *, splits: TaskSplits, stages: Sequence[PlannedStage], is_resumed: bool = False, **bench: Any
+        self,
+        *,
+        splits: TaskSplits,
+        stages: Sequence[PlannedStage],
+        write: Callable[[TrainingResult], Awaitable[None]],
+        is_resumed: bool = False,
+        **bench: Any,
     ) -> None:
+        """`write` puts the result into files."""
         super().__init__(stages=stages, **bench)
+        self._write = write
         self.splits = splits
         self.is_resumed = is_resumed
         self.history: list[HistoryEntry] = []
-        self.restored: dict[str, Any] = {}
-        """Stage → the last checkpoint before an interruption."""
+        self.stages_before: dict[str, StageBefore] = {}
+        """Where stages that keep checkpoints stood before an interruption."""
 
     @property
     def folder(self) -> Path:
@@ -77,13 +85,15 @@ class Run(Bench):
         return {task.id for task in self.test}
 
     async def execute(self) -> TrainingResult:
-        """Do it all. Raises the one error that stopped it; what was done until then is in the store."""
+        """Do it all. Raises the one error that stopped it; what was done until then is in the store.
+
+        A run is finished when its files are written: one that was killed while it wrote them can be resumed.
+        """
         try:
-            if self.is_resumed:
-                await self._check_unchanged()
+            before = await self._before() if self.is_resumed else None
             await self._announce()
-            if self.is_resumed:
-                await self._remember()
+            if before is not None:
+                self._remember(before)
             self._say_what_learns()
             self.rollouts.live = await live_trajectories(self.store, self.agent.agent_id)
             await self._preflight()
@@ -91,6 +101,7 @@ class Run(Bench):
             self._reserve_test()  # again: by now it is known better what a rollout takes
             winners = await self._learn(report)
             result = await self._finish(report, winners)
+            await self._write(result)
         except BaseException as error:
             status = "stopped" if isinstance(error, asyncio.CancelledError) else "failed"
             await self.record_run(status, error=f"{type(error).__name__}: {error}")
@@ -119,34 +130,38 @@ class Run(Bench):
                 "process, on one device."
             )
 
-    async def _remember(self) -> None:
-        """What this run did before it was interrupted. Keys are not on record, so one call shows the endpoint again."""
-        runs = [trajectory async for trajectory in read_trajectories(self.store, {"run": self.run_id})]
-        answers = [stored.record async for stored in self.store.read("completion", {"run": self.run_id})]
-        self.rollouts.remember(runs)
-        self.models.remember({record.id: msgspec.convert(record.body["reply"], Reply) for record in answers})
-        async for stored in self.store.read("checkpoint", {"run": self.run_id}):
-            self.restored[stored.record.id] = stored.record.body["state"]
-        self.callbacks.tell("on_note", f"resumed: {len(runs)} rollouts and {len(answers)} answers are on record")
-        if self.models.endpoint("optimizer") is None:
-            await self.runner.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
+    async def _before(self) -> Before:
+        """What this run did before it was interrupted. ConfigError where that is no answer to what is asked now."""
+        now, tasks = self.config.to_dict(), self.tasks
+        if self.masks:
+            now, tasks = Masker().value(now), [self.masks.task(task) for task in tasks]
+        await check_unchanged(self.store, self.run_id, now, tasks)
+        before = await read_before(self.store, self.run_id, is_masked=self.masks is not None)
+        self.seconds_before = before.seconds
+        return before
 
-    async def _check_unchanged(self) -> None:
-        """What is on record answers only for the same tasks, split the same way, and the same algorithms."""
-        first = [stored.record async for stored in self.store.read("run", {"id": self.run_id}, limit=1)]
-        known = {stored.record.id async for stored in self.store.read("task", {"run": self.run_id})}
-        settings, now = (first[0].body.get("config") or {}) if first else {}, self.config.to_dict()
-        now = Masker().value(now) if self.masks else now
-        changed = [key for key in ("algorithm", "tasks") if settings.get(key) != now.get(key)]
-        if (settings.get("trainer") or {}).get("seed") != (now.get("trainer") or {}).get("seed"):
-            changed.append("trainer.seed")
-        if known and known != {task.id for task in self.tasks}:
-            changed.append("the tasks")
-        if changed:
-            raise ConfigError(
-                f"run {self.run_id} cannot be resumed: {', '.join(dict.fromkeys(changed))} changed since it began. Put "
-                "that back as it was, or start a new run."
-            )
+    def _remember(self, before: Before) -> None:
+        self.rollouts.remember(before.rollouts)
+        self.models.remember(before.answers, look=self._look)
+        self.stages_before = before.stages
+        self.lost_calls = before.num_lost
+        self.budget.started_at -= before.seconds
+        self.callbacks.tell("on_note", before.describe())
+
+    async def _look(self) -> SeenEndpoint | None:
+        """Keys are not on record: where no rollout of this part has shown the agent's endpoint, one more shows it.
+
+        It is paid, but not from the budget: with the caps it had, the run ends as it would have.
+        """
+        if self.runner.endpoint is None:
+            aside = self.make_runner(Budget(Limits(), Ledger()))
+            try:
+                seen = await aside.run(RolloutPlan(self.splits.train[0], ORIGINAL, "train", "resume"))
+            finally:
+                aside.close()
+            self.lost_calls += len(seen.model_steps)
+            self.runner.endpoint = aside.endpoint
+        return self.runner.endpoint
 
     async def _preflight(self) -> None:
         tried = await self.try_out(self.splits.train)
@@ -252,11 +267,14 @@ class Run(Bench):
         return await self._gate(session, session.best(), joined)
 
     async def _stage(self, stage: PlannedStage, start: Policy, sites: list[PromptSite]) -> Policy:
-        session = self._session(stage.name, start, sites, stage.agents)
+        goes_on = stage.algorithm.resumes_from_checkpoint
+        session = self._session(stage.name, start, sites, stage.agents, goes_on=goes_on)
         try:
             if not stage.group:
-                self.runner.predict = _custom_predict(stage.algorithm)
-            found = await _train(stage.algorithm, session)
+                self.runner.predict = predictor(stage.algorithm)
+            if session.before is not None:
+                await self.rollouts.settle(session.before.rollouts)
+            found = await learn(stage.algorithm, session)
             self._check_policy(found, stage)
             if self.weights is not None:
                 await self.weights.keep(found)
@@ -290,7 +308,17 @@ class Run(Bench):
                 f"not {type(found).__name__}."
             )
 
-    def _session(self, stage: str, policy: Policy, sites: list[PromptSite], agents: list[str] | None) -> RunSession:
+    def _session(
+        self,
+        stage: str,
+        policy: Policy,
+        sites: list[PromptSite],
+        agents: list[str] | None,
+        *,
+        goes_on: bool = False,
+    ) -> RunSession:
+        """`goes_on`: from the last checkpoint before an interruption, if there was one."""
+        before = self.stages_before.get(stage)
         names = targets(agents or self.config.agent.target_agents, sites, self.agent)
         return RunSession(
             stage=stage,
@@ -310,7 +338,8 @@ class Run(Bench):
             engine=self.weights.engine if self.weights is not None else None,
             folder=self.folder / stage,
             opinions=self.opinions,
-            restored=self.restored.get(stage),
+            restored=before.state if before else None,
+            before=before if goes_on else None,
         )
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -403,18 +432,3 @@ def _knowing(policy: Policy, report: SiteReport) -> Policy:
     known = {site.id for site in policy.sites}
     found = [*report.sites, *(site for site, _ in report.unusable)]
     return msgspec.structs.replace(policy, sites=[*policy.sites, *(site for site in found if site.id not in known)])
-
-
-async def _train(algorithm: BaseAlgorithm[Any], session: RunSession) -> Any:
-    """Async on this loop; a plain `train` on a thread, with a session whose calls wait."""
-    if inspect.iscoroutinefunction(algorithm.train):
-        return await algorithm.train(session)
-    blocking: Any = BlockingSession(session, asyncio.get_running_loop())
-    result = await asyncio.to_thread(algorithm.train, blocking)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _custom_predict(algorithm: BaseAlgorithm[Any]) -> Any:
-    """The algorithm's own `predict`, or None where it is the default (applying the policy)."""
-    is_default = type(algorithm).predict is BaseAlgorithm.predict
-    return None if is_default else algorithm.predict

@@ -24,6 +24,8 @@ from agentlightning.rewards.matching import expected_match
 from agentlightning.trainer.runner import model_failure
 
 LOWEST_REWARD = 0.0
+NO_REWARD = "no reward:"
+"""How the error of a rollout begins whose judge failed."""
 
 Score = Callable[[Task, Trajectory], Awaitable[Reward | None]]
 
@@ -103,7 +105,7 @@ async def scored(source: RewardSource, task: Task, trajectory: Trajectory) -> Tr
         try:
             reward = await source.score(task, trajectory)
         except DataError as wrong:
-            error = f"no reward: {wrong}"
+            error = f"{NO_REWARD} {wrong}"
     rewards = trajectory.rewards
     if reward is not None and reward not in rewards:
         rewards = [*rewards, reward]

@@ -29,6 +29,7 @@ from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.provider_jobs import ProviderJobs
 from agentlightning.trainer.result import HistoryEntry
+from agentlightning.trainer.resumption import StageBefore
 from agentlightning.trainer.rollouts import Rollouts
 from agentlightning.trainer.scoring import question_key
 from agentlightning.trainer.writes import Writes
@@ -58,7 +59,10 @@ class RunSession:
         folder: Path,
         opinions: Callable[[], Awaitable[Opinions]],
         restored: Any | None = None,
+        before: StageBefore | None = None,
     ) -> None:
+        """After an interruption: `restored` is the stage's last checkpoint, and `before` where it stood then, when it
+        goes on from there."""
         self.stage = stage
         self.policy = policy
         self.agents = agents
@@ -67,11 +71,12 @@ class RunSession:
         self.validation_tasks = validation_tasks
         self.is_cross_fitted = is_cross_fitted
         self.seed = seed
-        self.restored = restored
         self.engine = engine
         self.folder = folder
-        self.evaluations: dict[str, tuple[Policy, Evaluation]] = {}
-        self.history: list[HistoryEntry] = []
+        self.restored = restored
+        self.before = before
+        self.evaluations = dict(before.evaluations) if before else dict[str, tuple[Policy, Evaluation]]()
+        self.history = list(before.history) if before else list[HistoryEntry]()
         self._opinions = opinions
         self._max_epochs = max_epochs
         self._rollouts = rollouts
@@ -164,7 +169,7 @@ class RunSession:
         )
         self.history.append(entry)
         body = {"policy": candidate, "decision": decision, "parent": parent.id, "reason": reason, "stage": self.stage}
-        await self._record("policy", candidate.id, body | {"details": details})
+        await self._record("policy", candidate.id, body | {"details": details, "history": entry})
         self._callbacks.tell("on_candidate", self.stage, candidate, decision, reason)
 
     async def checkpoint(self, state: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +23,14 @@ from agentlightning.interception.scope import Predict
 from agentlightning.store.archive import export_jsonl
 from agentlightning.store.base import Store
 from agentlightning.store.open import open_store
-from agentlightning.store.whole_file import draft
+from agentlightning.store.whole_file import clear_drafts, draft
 from agentlightning.trainer.bench import Bench
 from agentlightning.trainer.callbacks import Callback, Callbacks
 from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.earlier import keep_earlier
 from agentlightning.trainer.inspection import Inspection, inspect_agent
+from agentlightning.trainer.learning import predictor
 from agentlightning.trainer.live import live_tasks
 from agentlightning.trainer.measure import Measurement, measure
 from agentlightning.trainer.own_loop import on_own_loop
@@ -171,10 +173,9 @@ class Trainer:
         async with self._store() as store:
             run_id = await _run_to_resume(store, resume) if resume else new_id("run")
             async with self._weights(run_id) as weights:
-                run = Run(**self._bench(store, run_id, weights), is_resumed=bool(resume), splits=splits)
-                result = await run.execute()
-                await self._write(result, store, weights)
-        return result
+                bench = self._bench(store, run_id, weights)
+                write = partial(self._write, store=store, weights=weights)
+                return await Run(**bench, is_resumed=bool(resume), splits=splits, write=write).execute()
 
     @asynccontextmanager
     async def _store(self) -> AsyncGenerator[Store]:
@@ -231,6 +232,7 @@ class Trainer:
 
     async def _write(self, result: TrainingResult, store: Store, weights: Weights | None) -> None:
         folder = Path(result.output_dir)
+        clear_drafts(folder)
         if kept := keep_earlier(folder, result.run_id):
             self._callbacks.tell("on_note", kept)
         engine = None
@@ -251,7 +253,7 @@ class Trainer:
 
     def _predict(self) -> Predict | None:
         custom = self._custom()
-        return custom.predict if custom else None
+        return predictor(custom) if custom else None
 
     def _predict_path(self) -> str | None:
         """Where the class is whose `predict` a saved policy needs."""
@@ -274,7 +276,7 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
         )
-    predict = ALGORITHMS.load(saved.predict)().predict if saved.predict else None
+    predict = predictor(ALGORITHMS.load(saved.predict)()) if saved.predict else None
     return wrapped.steered(policy, predict, saved_weights(path, saved.engine))
 
 

@@ -35,6 +35,7 @@ class RL(BaseAlgorithm[RLConfig]):
     name: ClassVar[str] = "rl"
     Config: ClassVar[type[AlgorithmConfig]] = RLConfig
     needs_engine: ClassVar[bool] = True
+    resumes_from_checkpoint: ClassVar[bool] = True
 
     async def train(self, session: Session) -> Policy:
         """ConfigError without a model to train; DataError when no rollout has token ids."""
