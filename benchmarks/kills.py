@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,7 +140,7 @@ class Killing:
         self.record = OnRecord()
 
     @contextmanager
-    def project(self, name: str) -> Iterator[tuple[Path, Listening, str]]:
+    def project(self, name: str) -> Generator[tuple[Path, Listening, str]]:
         """A fresh folder, and a model that listens."""
         folder, listening = self.root / f"{self.world}-{name}", Listening()
         write_project(self.world, folder)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -94,7 +95,7 @@ def test_nothing_to_resume_is_said(server: FakeOpenAI, tmp_path: Path) -> None:
 
 def test_ctrl_c_saves_what_was_done_and_says_how_to_go_on(server: FakeOpenAI, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
-    server.reply(lambda body: shouting_model(body))
+    server.reply(shouting_model)
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(root=root, url=server.base_url)], cwd=tmp_path)
     while len(server.requests) < 20:
         time.sleep(0.001)
@@ -130,7 +131,7 @@ def test_a_rollout_that_nobody_came_to_judge_is_judged_and_not_run_again(server:
 
     def train(resume: bool) -> TrainingResult:
         agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
-        folders = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+        folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
         return Trainer(agent, reward=loud, progress=False, max_epochs=1, **folders).train(loud_tasks(20), resume=resume)
 
     with pytest.raises(DataError, match="is down"):
@@ -145,7 +146,7 @@ def test_a_rollout_that_nobody_came_to_judge_is_judged_and_not_run_again(server:
 def test_what_judges_were_paid_counts_after_a_resume(server: FakeOpenAI, tmp_path: Path) -> None:
     def train(resume: str | bool) -> TrainingResult:
         agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
-        folders = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+        folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
         tasks = [Task(task.id, task.input) for task in loud_tasks(12)]
         return Trainer(agent, progress=False, max_epochs=1, **folders).train(tasks, resume=resume)
 
@@ -170,7 +171,7 @@ def _rollouts(folder: Path) -> list[Trajectory]:
 def test_a_run_is_not_resumed_with_other_tasks_or_another_seed(server: FakeOpenAI, tmp_path: Path) -> None:
     first = whole(server, tmp_path)
     agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
-    folders = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out", "progress": False}
+    folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out", "progress": False}
     with pytest.raises(ConfigError, match="the tasks changed"):
         Trainer(agent, **folders).train(loud_tasks(20), resume=first.run_id)
     with pytest.raises(ConfigError, match=r"trainer\.seed changed"):
