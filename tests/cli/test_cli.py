@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -98,6 +99,23 @@ def test_init_inspect_eval_and_diff_lead_from_an_agent_to_its_change(project: Pa
 
     assert f"+{PROMPT} Always shout." in agl(project, "diff", "optimized_results").stdout
     assert "no difference" in agl(project, "diff", "optimized_results", "optimized_results").stdout
+
+
+def test_inspect_wants_only_an_agent_and_tasks(project: Path, url: str) -> None:
+    seen = agl(project, "inspect", "./my_agent.py", "--tasks", "tasks.csv", WORLD_URL=url)
+    assert seen.returncode == 0 and "parrot, run as function" in seen.stdout and PROMPT in seen.stdout
+    by_module = agl(project, "inspect", "my_agent:parrot", "--tasks", "tasks.csv", "--json", WORLD_URL=url)
+    told = json.loads(by_module.stdout)
+    assert [site["template"] for site in told["sites"]] == [PROMPT]
+    assert (told["framework"], told["health"]["num_calls"], told["health"]["warnings"]) == ("function", 20, [])
+    assert agl(project, "inspect", WORLD_URL=url).returncode == 2
+
+
+def test_inspect_tells_of_rollouts_that_failed(project: Path, url: str) -> None:
+    broken = (project / "my_agent.py").read_text() + "    raise ValueError('never')\n"
+    (project / "shy.py").write_text(broken.replace("return reply", "if question < 'm': return reply"))
+    seen = agl(project, "inspect", "shy.py", "--tasks", "tasks.csv", WORLD_URL=url, COLUMNS="200")
+    assert "rollouts failed: ValueError: never" in seen.stdout
 
 
 def test_doctor_names_what_does_not_answer(tmp_path: Path, url: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -13,6 +14,12 @@ import msgspec
 
 from agentlightning.adapters import watching
 from agentlightning.errors import AgentError, near_miss
+
+_MAKES = re.compile(
+    r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
+)
+_RUNS = ("__call__", "run", "answer", "ask", "invoke", "chat", "respond", "execute", "forward", "solve")
+"""What people call the method that runs an agent."""
 
 
 class Adapter:
@@ -185,6 +192,35 @@ def is_factory(thing: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def looks_like_factory(thing: Any) -> bool:
+    """A function without parameters (or a class) whose name says that it makes an agent; it may be called to find out.
+
+    One with parameters, be they optional, may as well be the agent itself.
+    """
+    if not is_factory(thing) or _MAKES.match(getattr(thing, "__name__", "")) is None:
+        return False
+    return inspect.isclass(thing) or not inspect.signature(thing).parameters
+
+
+def maker_of(kind: type, method: str = "") -> Callable[[], Any] | None:
+    """A factory of what runs an object of this class: the object itself, or a method of it. None: there is none.
+
+    Which method is asked for, or the object's `__call__`, or the only method with a usual name (`run`, `answer`, …).
+    """
+    usual = [name for name in _RUNS if inspect.isfunction(inspect.getattr_static(kind, name, None))]
+    wanted = method or (usual[0] if "__call__" in usual or len(usual) == 1 else "")
+    if not wanted or not is_factory(kind):
+        return None
+
+    def make() -> Any:
+        return kind() if wanted == "__call__" else getattr(kind(), wanted)
+
+    make.__name__ = f"make_{kind.__name__}"
+    make.__wrapped__ = getattr(kind, wanted)  # pyright: ignore[reportFunctionMemberAccess] - whose module is the agent's
+    make.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
+    return make
 
 
 def made_by(factory: Any) -> Any:

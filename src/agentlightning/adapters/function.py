@@ -1,4 +1,4 @@
-"""Plain Python: functions, bound methods and callable objects, sync, async and generators."""
+"""Plain Python: functions, bound methods and callable objects, sync, async and generators; and what makes one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from types import CellType, ModuleType
 from typing import Any
 
 from agentlightning.adapters import module_tools, watching
-from agentlightning.adapters.base import Adapter, bind_input
+from agentlightning.adapters.base import Adapter, bind_input, looks_like_factory, made_by, maker_of
+from agentlightning.errors import AgentError
 
 
 class FunctionAdapter(Adapter):
@@ -21,49 +22,73 @@ class FunctionAdapter(Adapter):
         """Unless a framework's team speaks inside it, nobody does but itself and the wrapped functions beside it."""
         return not watching.is_anyone_heard()
 
+    def __init__(self, agent: Any) -> None:
+        super().__init__(agent)
+        maker = maker_of(agent) if inspect.isclass(agent) else agent
+        self.factory = maker if looks_like_factory(maker) else None
+        """Makes what is run, anew for every run."""
+        self.sample = agent if self.factory is None else made_by(self.factory)
+        if not callable(self.sample):
+            kind = type(self.sample).__name__
+            raise AgentError(f"{_name(agent)}() made a {kind}, which cannot be called; it must make the agent.")
+
+    @property
+    def surface(self) -> Any:
+        return self.sample
+
     @classmethod
     def recognises(cls, agent: Any) -> bool:
-        return callable(agent) and not inspect.isclass(agent)
+        return callable(agent) and (not inspect.isclass(agent) or maker_of(agent) is not None)
 
     @classmethod
     def refusal(cls, agent: Any) -> str | None:
-        if inspect.isclass(agent):
+        if inspect.isclass(agent) and maker_of(agent) is None:
             return f"{agent.__name__} is a class; wrap an instance that can be called, or one of its methods"
         if not callable(agent):
             return f"a {type(agent).__name__} cannot be called; wrap the function that runs your agent"
-        if not _takes_input(agent):
+        if not inspect.isclass(agent) and not looks_like_factory(agent) and not _takes_input(agent):
             return f"{_name(agent)}() takes no argument; it must take the task's input, such as a question"
         return None
 
     def label(self) -> str:
-        return _name(self.agent)
+        if self.factory is not None and inspect.ismethod(self.sample):
+            return type(self.sample.__self__).__name__
+        return _name(self.sample)
 
     def members(self) -> list[str]:
         """Functions it can see that are wrapped as agents of their own; called inside, they speak as themselves."""
-        function = underlying(self.agent)
+        function = underlying(self.sample)
         cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if cell != CellType()]
         values = [*getattr(function, "__globals__", {}).values(), *cells]
         marks = [inspect.getattr_static(value, "__agentlightning_agent__", None) for value in values]
         return [name for name in marks if isinstance(name, str)]
 
     def tools(self) -> Mapping[str, str]:
-        return module_tools.find_schemas(underlying(self.agent))
+        return module_tools.find_schemas(underlying(self.sample))
 
     def attach_tools(self, names: Mapping[str, Any]) -> None:
         wanted = set(names)
-        module_tools.attach(underlying(self.agent), known=set(self.tools()) | wanted, required=wanted)
+        module_tools.attach(underlying(self.sample), known=set(self.tools()) | wanted, required=wanted)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self.agent(*args, **kwargs)
+        if self.factory is None:
+            return self.agent(*args, **kwargs)
+        made = self.factory()
+        return _when_made(made, args, kwargs) if inspect.isawaitable(made) else made(*args, **kwargs)
 
     def invoke(self, task_input: str | dict[str, Any]) -> Any:
-        args, kwargs = bind_input(self.agent, task_input)
-        return self.agent(*args, **kwargs)
+        args, kwargs = bind_input(self.sample, task_input)
+        return self.call(*args, **kwargs)
+
+
+async def _when_made(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = (await made)(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
 
 
 def underlying(agent: Any) -> Any:
     """The plain function whose module holds the tools: the agent, the function under a method or a `__call__`."""
-    target = inspect.unwrap(agent)
+    target = inspect.unwrap((maker_of(agent) if inspect.isclass(agent) else None) or agent)
     target = getattr(target, "__func__", target)
     return target if inspect.isfunction(target) else type(target).__call__
 

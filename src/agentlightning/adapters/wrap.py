@@ -5,15 +5,13 @@ Called outside a Trainer with no policy, it is the user's agent and nothing more
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, NamedTuple, overload
 
 from agentlightning.adapters import ADAPTERS, COLLECTORS, watching
-from agentlightning.adapters.base import Adapter, ObjectAdapter, is_factory, made_by
+from agentlightning.adapters.base import Adapter, ObjectAdapter, looks_like_factory, made_by
 from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.adapters.within import within
 from agentlightning.data.resource import Policy
@@ -23,9 +21,6 @@ from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
 
 _LAST_ROLLOUT: ContextVar[str | None] = ContextVar("agentlightning_last_rollout", default=None)
-_MAKES = re.compile(
-    r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
-)
 
 
 class _Steering(NamedTuple):
@@ -227,10 +222,10 @@ def find_adapter(agent: Any, agent_type: str | None = None) -> Adapter:
         if reason := kind.refusal(agent):
             raise AgentError(f"agent_type={agent_type!r} was asked for, but {reason}.")
         return kind(agent)
-    if looks_like_factory(agent) and (made := framework_objects({"made": made_by(agent)})):
-        return find_adapter(agent, adapter_name(made["made"]))
-    if (known := adapter_name(agent)) is not None:
-        return find_adapter(agent, known)
+    made = framework_objects({"made": made_by(agent)}) if looks_like_factory(agent) else {}
+    known = adapter_name(made["made"] if made else agent)
+    if known is not None and ADAPTERS.load(known).refusal(agent) is None:
+        return ADAPTERS.load(known)(agent)
     fallback: type[Adapter] = ADAPTERS.load("function")
     reason = fallback.refusal(agent) or f"a {type(agent).__name__} is none of the known kinds"
     raise AgentError(f"this agent cannot be wrapped: {reason}. Known types: {', '.join(ADAPTERS.names())}.")
@@ -239,16 +234,6 @@ def find_adapter(agent: Any, agent_type: str | None = None) -> Adapter:
 def adapter_name(agent: Any) -> str | None:
     """The first adapter that recognises the object."""
     return next((name for name in ADAPTERS.names() if ADAPTERS.load(name).recognises(agent)), None)
-
-
-def looks_like_factory(thing: Any) -> bool:
-    """A function without parameters (or a class) whose name says that it makes an agent; it may be called to find out.
-
-    One with parameters, be they optional, may as well be the agent itself.
-    """
-    if not is_factory(thing) or _MAKES.match(getattr(thing, "__name__", "")) is None:
-        return False
-    return inspect.isclass(thing) or not inspect.signature(thing).parameters
 
 
 def framework_objects(named: Mapping[str, Any], kind: str | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -20,7 +21,7 @@ _COMMANDS = {
         "agentlightning.cli.compare:compare",
         "Train with several algorithms and compare them on held-out tasks.",
     ),
-    "inspect": ("agentlightning.cli.train:inspect", "Show what would be optimised in an agent."),
+    "inspect": ("agentlightning.cli.inspect:inspect", "Show what would be optimised in an agent."),
     "serve": (
         "agentlightning.cli.serve:serve",
         "Put an optimised model or prompt behind an OpenAI-compatible endpoint.",
@@ -82,7 +83,12 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run a command. What goes wrong on purpose is one message on stderr, and an exit code that says its kind."""
+    """Run a command. What goes wrong on purpose is one message on stderr, and an exit code that says its kind.
+
+    Modules of the working directory can be named, as with `python -m`.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
     try:
         return cli.main(arguments, prog_name="agentlightning", standalone_mode=False)
     except click.ClickException as error:

@@ -1,7 +1,8 @@
-"""`train`, `eval` and `inspect`: the three things to do with an agent and its tasks, as a config file says."""
+"""`train` and `eval`: what to do with an agent and its tasks, as a config file says."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from agentlightning.trainer.config import Config
-    from agentlightning.trainer.inspection import Inspection
     from agentlightning.trainer.result import TrainingResult
     from agentlightning.trainer.trainer import Trainer
 
@@ -18,13 +18,14 @@ CONFIG: Callable[[Any], Any] = click.option(
 )
 
 
-def _complete(context: click.Context, parameter: click.Parameter, typed: str) -> Any:
+def complete(context: click.Context, parameter: click.Parameter, typed: str) -> Any:
+    """The keys of a configuration that begin with what was typed."""
     from agentlightning.cli.completion import complete_setting
 
     return complete_setting(context, parameter, typed)
 
 
-OVERRIDES: Callable[[Any], Any] = click.argument("overrides", nargs=-1, shell_complete=_complete)
+OVERRIDES: Callable[[Any], Any] = click.argument("overrides", nargs=-1, shell_complete=complete)
 JSON: Callable[[Any], Any] = click.option(
     "--json", "is_json", is_flag=True, help="Progress and result as JSON lines on standard output."
 )
@@ -64,15 +65,6 @@ def eval_(path: str, overrides: tuple[str, ...], policy: str | None, is_all: boo
         click.echo(measured.summary())
 
 
-@click.command()
-@CONFIG
-@OVERRIDES
-def inspect(path: str, overrides: tuple[str, ...]) -> None:
-    """Run an agent once on each task and show what would be optimised: agents, prompt sites, tools, capture."""
-    trainer, tasks = open_trainer(path, overrides)
-    _print(trainer.inspect(tasks))
-
-
 def open_trainer(path: str, overrides: tuple[str, ...], *, is_json: bool = False) -> tuple[Trainer, Any]:
     """The trainer of a config file, and the tasks its agent's file holds when the config names none."""
     from agentlightning.trainer.config import load_config
@@ -81,10 +73,12 @@ def open_trainer(path: str, overrides: tuple[str, ...], *, is_json: bool = False
 
 
 def trainer_of(config: Config, *, is_json: bool = False, **settings: Any) -> tuple[Trainer, Any]:
-    """The same for a configuration."""
+    """The same for a configuration. Modules beside its file can be named in it."""
     from agentlightning.trainer.resolve import load_agent
     from agentlightning.trainer.trainer import Trainer
 
+    if str(config.base_dir) not in sys.path:
+        sys.path.append(str(config.base_dir))
     loaded = load_agent(config)
     if not config.reward and loaded.reward is not None:
         settings["reward"] = loaded.reward
@@ -101,33 +95,3 @@ def finish(result: TrainingResult, *, is_json: bool) -> None:
         click.echo(result.output_dir)
     if any("the budget ended the run during the baseline" in note for note in result.notes):
         raise SystemExit(NO_BASELINE)
-
-
-def _print(seen: Inspection) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    table = Table("agent", "model", "calls", title="Agents")
-    for agent, models in seen.agents.items():
-        for model, count in models.items():
-            table.add_row(agent, model, str(count))
-    console.print(table)
-    for site in seen.sites:
-        coverage = "" if site.coverage is None else f", matches {site.coverage:.0%} of unseen calls"
-        console.print(f"\nprompt site {site.id} ({site.kind}{coverage})", style="bold", markup=False)
-        console.print(site.template or "(no instruction yet: a system message may be inserted)", markup=False)
-        for slot in site.slots:
-            console.print(f"  ⟦{slot.name}⟧ {slot.type}: {', '.join(map(repr, slot.examples))}", markup=False)
-    for site, reason in seen.unusable:
-        console.print(f"\nleft alone: {site.id}: {reason}", style="yellow", markup=False)
-    if seen.tools:
-        marks = dict.fromkeys(seen.writing_tools, " (seems to write)")
-        tools = ", ".join(f"{name}{marks.get(name, '')} × {count}" for name, count in seen.tools.items())
-        console.print(f"\ntools: {tools}", markup=False)
-    health = seen.health
-    console.print(
-        f"\ncapture: {health.num_calls} calls in {health.num_rollouts} rollouts; {health.num_failed_calls} failed, "
-        f"{health.num_without_usage} without token counts, {health.num_partial} not read to the end",
-        markup=False,
-    )

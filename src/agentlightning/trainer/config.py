@@ -131,14 +131,18 @@ class Config(Section):
         return changed.at(self.base_dir, self._written)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
     """The configuration of a .yaml, .toml or .json file, the environment laid over it and `overrides` over both.
+
+    Without a file there are only those two, and paths start at the working directory.
 
     An override is `key.path=value`, the value read as YAML (`algorithm.0.params.beam=4`, `tasks.test=none`); so is an
     environment variable's value. `env` is `os.environ` when not given. Raises ConfigError naming file, line and key.
     """
     env = os.environ if env is None else env
     settings = [*from_environment(env), *from_overrides(overrides)]
+    if path is None:
+        return _build(layers_of({}, Path.cwd()), settings, Path.cwd(), env)
     return _build(read_layers(path), settings, Path(path).expanduser().resolve().parent, env)
 
 

@@ -18,6 +18,7 @@ from agentlightning.errors import AgentError
 from agentlightning.interception.sites import discover_sites
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.observed import observed_calls
+from agentlightning.trainer.plan import warnings_before
 from agentlightning.trainer.rollouts import SHARED_STAGE, agent_error
 from agentlightning.trainer.tapes import fill_tape
 
@@ -26,17 +27,23 @@ class Health(msgspec.Struct, frozen=True):
     """How completely the agent's calls were captured."""
 
     num_rollouts: int
+    num_failed_rollouts: int
     num_calls: int
     num_failed_calls: int
     num_without_usage: int
     """Answered calls whose token counts are not known, so that budgets in tokens and money do not see them."""
     num_partial: int
     """Streams that were not read to their end."""
+    warnings: list[str] = []
+    """What does not work as it should with this agent or its framework's version, and tools that seem to write."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
     """What an inspection saw."""
 
+    agent_id: str
+    framework: str
+    """How the agent is run: the name of its adapter."""
     agents: dict[str, dict[str, int]]
     """Agent → model → calls."""
     sites: list[PromptSite]
@@ -46,6 +53,10 @@ class Inspection(msgspec.Struct, frozen=True):
     """Tool → calls seen; 0 for those that were only offered."""
     writing_tools: list[str]
     health: Health
+
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        return msgspec.json.encode(self).decode()
 
 
 async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
@@ -64,12 +75,14 @@ async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
         raise AgentError("the agent made no model call that leaves through httpx, requests or aiohttp.")
     report = discover_sites(calls)
     return Inspection(
+        agent_id=bench.agent.agent_id,
+        framework=bench.agent.adapter.name,
         agents=_agents(trajectories),
         sites=report.sites,
         unusable=report.unusable,
         tools=_tools(trajectories),
         writing_tools=bench.agent.writing_tools(),
-        health=_health(trajectories),
+        health=_health(trajectories, [*warnings_before(bench.agent), *_failures(trajectories)]),
     )
 
 
@@ -92,12 +105,20 @@ def _tools(trajectories: Sequence[Trajectory]) -> dict[str, int]:
     return dict(seen)
 
 
-def _health(trajectories: Sequence[Trajectory]) -> Health:
+def _failures(trajectories: Sequence[Trajectory]) -> list[str]:
+    """The errors that rollouts ended with, each once with how often."""
+    counts = Counter(trajectory.error or "no reason" for trajectory in trajectories if trajectory.status == "failed")
+    return [f"{count} of {len(trajectories)} rollouts failed: {error[:300]}" for error, count in counts.most_common(3)]
+
+
+def _health(trajectories: Sequence[Trajectory], warnings: list[str]) -> Health:
     steps = [step for trajectory in trajectories for step in trajectory.model_steps]
     return Health(
         num_rollouts=len(trajectories),
+        num_failed_rollouts=sum(trajectory.status == "failed" for trajectory in trajectories),
         num_calls=len(steps),
         num_failed_calls=sum(step.error is not None for step in steps),
         num_without_usage=sum(step.reply is not None and step.reply.usage is None for step in steps),
         num_partial=sum(step.is_partial for step in steps),
+        warnings=warnings,
     )

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 
 from agentlightning.adapters.process import Program
-from agentlightning.adapters.wrap import WrappedAgent, framework_objects, looks_like_factory, wrap_agent
+from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
-from agentlightning.errors import AgentError, AgentLightningError, ConfigError, near_miss
+from agentlightning.errors import ConfigError
 from agentlightning.registry import Registry
 from agentlightning.rewards import ALIASES, REWARDS
 from agentlightning.rewards.combine import Part, WeightedSum, equal_shares
 from agentlightning.rewards.params import with_params
+from agentlightning.trainer.agent_file import module_of, named, obvious, reward_of
 from agentlightning.trainer.budget import Limits, limits_from
 from agentlightning.trainer.config import Config, Stage
 from agentlightning.trainer.config_sections import RewardPart
@@ -102,7 +99,10 @@ class LoadedAgent(msgspec.Struct, frozen=True):
 
 
 def load_agent(config: Config) -> LoadedAgent:
-    """The agent of `agent.path`: `file.py`, `file.py:object`, `package.module:object`, or a program's command."""
+    """The agent of `agent.path`: `file.py`, `file.py:object`, `package.module:object`, or a program's command.
+
+    An object inside another is written with a dot: `file.py:bot.answer`.
+    """
     path = config.agent.path
     if not path:
         raise ConfigError("no agent: set agent.path to the file your agent is in, such as ./my_agent.py")
@@ -116,12 +116,12 @@ def load_agent(config: Config) -> LoadedAgent:
         found = wrap_agent(program, "process", tools=config.agent.tool_specs())
         found.surround(**around)
         return LoadedAgent(found)
-    module, name = _module_of(path, config.base_dir)
-    found = _named(module, name, path) if name else _obvious(module, path, config.agent.type)
+    module, name = module_of(path, config.base_dir)
+    found = named(module, name, path) if name else obvious(module, path, config.agent.type)
     if not isinstance(found, WrappedAgent):
         found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
     found.surround(**around)
-    return LoadedAgent(found, getattr(module, "tasks", None), _reward_of(module))
+    return LoadedAgent(found, getattr(module, "tasks", None), reward_of(module))
 
 
 def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
@@ -160,96 +160,10 @@ def _load(registry: Registry, name: str, base_dir: Path) -> Any:
 
 
 def _from_path(path: str, base_dir: Path, kind: str) -> Any:
-    module, name = _module_of(path, base_dir)
+    module, name = module_of(path, base_dir)
     if not name:
         raise ConfigError(f"{kind} {path!r}: say which object in the file, such as {path}:name")
-    return _named(module, name, path)
-
-
-def _module_of(path: str, base_dir: Path) -> tuple[ModuleType, str]:
-    """The module of `file.py[:name]` or `package.module[:name]`, and the name."""
-    source, _, name = path.rpartition(":") if ":" in path and not path.endswith(".py") else (path, "", "")
-    if not source.endswith(".py"):
-        try:
-            return importlib.import_module(source), name
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{path!r}: there is no module {error.name!r}. For a file write ./{source}.py") from error
-    return _import_file((base_dir / Path(source).expanduser()).resolve(), path), name
-
-
-def _import_file(file: Path, path: str) -> ModuleType:
-    if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else Path.cwd()
-        hint = near_miss(file.name, [entry.name for entry in folder.glob("*.py")])
-        raise ConfigError(f"there is no file {path!r} (looked at {file}).{hint}")
-    name = f"agentlightning_user_{file.stem}"
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(file):
-        return known
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))  # the file's neighbours are its imports, as if it were run
-    try:
-        spec.loader.exec_module(module)
-    except AgentLightningError:
-        del sys.modules[name]
-        raise
-    except BaseException as error:
-        del sys.modules[name]
-        raise AgentError(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _named(module: ModuleType, name: str, path: str) -> Any:
-    if not hasattr(module, name):
-        known = [entry for entry in vars(module) if not entry.startswith("_")]
-        raise ConfigError(f"{path!r}: there is no {name!r} in it.{near_miss(name, known)}")
-    return getattr(module, name)
-
-
-def _obvious(module: ModuleType, path: str, kind: str | None) -> Any:
-    """The one wrapped agent, the one called `agent`, a framework's object, what makes one, or the one public function.
-
-    Several of a sort: an error that lists them.
-    """
-    wrapped = {name: value for name, value in vars(module).items() if isinstance(value, WrappedAgent)}
-    if len(wrapped) == 1:
-        return next(iter(wrapped.values()))
-    found = getattr(module, "agent", None)
-    if not wrapped and (callable(found) or framework_objects({"agent": found}, kind)):
-        return found
-    candidates = wrapped or framework_objects(vars(module), kind)
-    functions = {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and _may_be_agent(name, value, module)
-    }
-    if not candidates:
-        candidates = {name: value for name, value in functions.items() if looks_like_factory(value)} or functions
-    if len(candidates) == 1:
-        return next(iter(candidates.values()))
-    if not candidates:
-        raise AgentError(
-            f"{path!r} holds no agent: define a function that takes the task's input and returns the answer."
-        )
-    names = ", ".join(f"{path}:{name}" for name in candidates)
-    raise AgentError(f"{path!r} holds {len(candidates)} objects that could be the agent. Say which: {names}")
-
-
-def _may_be_agent(name: str, function: Any, module: ModuleType) -> bool:
-    from agentlightning.adapters.module_tools import find_schemas
-
-    is_tool = name in find_schemas(function) or getattr(function, "__agentlightning_step__", None)
-    return not (name.startswith("_") or is_tool or name in ("reward", "tasks", "main"))
-
-
-def _reward_of(module: ModuleType) -> Callable[..., Any] | None:
-    found = getattr(module, "reward", None)
-    is_ours = getattr(found, "__module__", "").startswith("agentlightning.")  # the imported decorator, not a reward
-    return found if callable(found) and not is_ours else None
+    return named(module, name, path)
 
 
 def _as_list(given: Any) -> Sequence[Any]:
