@@ -17,6 +17,7 @@ from agentlightning import BaseAlgorithm, Policy, Session, Trainer, Trajectory, 
 from agentlightning.algorithms.base import AlgorithmConfig
 from agentlightning.errors import DataError
 from agentlightning.store.trajectories import read_trajectories
+from agentlightning.trainer.config import load_config
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_async_agents_and_streams_are_kept_to_their_end(server: FakeOpenAI, tmp_
 
     assert asyncio.run(use()) == ["three", "four"]
     wrap_agent(answer, store=tmp_path).collector.flush()
-    assert [(t.output, len(t.steps)) for t in kept(tmp_path)] == [("one two", 1), (["three", "four"], 1)]
+    assert [(t.output, len(t.steps)) for t in kept(tmp_path)] == [("one two", 1), ("threefour", 1)]
 
 
 def test_many_threads_do_not_mix_their_rollouts(server: FakeOpenAI, tmp_path: Path) -> None:
@@ -125,6 +126,28 @@ def test_training_starts_from_what_the_agent_was_asked(server: FakeOpenAI, tmp_p
     trainer = Trainer(agent, store=str(tmp_path / "live"), output_dir=tmp_path / "out", max_epochs=1, progress=False)
     result = trainer.train("live")
     assert (result.verdict, result.baseline, result.final) == ("improved", 0.0, 1.0)
+
+
+def test_a_configuration_trains_from_real_use_and_tests_on_a_file(server: FakeOpenAI, tmp_path: Path) -> None:
+    agent = parrot(server, tmp_path / "live")
+    for word in WORDS[:16]:
+        agent(word)
+        feedback(last_rollout_id() or "", correction=f"LOUD {word.upper()}", store=tmp_path / "live")
+    rows = [f'{{"input": "{word} too", "expected": "LOUD {word.upper()} TOO"}}' for word in WORDS[16:24]]
+    (tmp_path / "test.jsonl").write_text("\n".join(rows))
+    (tmp_path / "c.yaml").write_text(
+        "store: ./live\ntasks: {train: live, test: test.jsonl}\ntrainer: {max_epochs: 1, progress: off}\n"
+    )
+    result = Trainer(agent, config=tmp_path / "c.yaml", output_dir=tmp_path / "out").train()
+    assert (result.verdict, result.num_test_tasks) == ("improved", 8)
+    assert load_config(tmp_path / "c.yaml", ["tasks=live"]).task_sources() == {"train": "live"}
+
+
+def test_pieces_of_text_are_kept_as_the_text_they_are(server: FakeOpenAI, tmp_path: Path) -> None:
+    agent = wrap_agent(lambda question: (piece for piece in ("all ", "of ", question)), name="parrot", store=tmp_path)
+    assert list(agent("it")) == ["all ", "of ", "it"]
+    agent.collector.flush()
+    assert kept(tmp_path)[0].output == "all of it"
 
 
 class Watcher(BaseAlgorithm[AlgorithmConfig]):

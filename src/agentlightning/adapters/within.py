@@ -53,16 +53,16 @@ def _generate_to_the_end(generator: Generator[Any, Any, Any], on_end: OnEnd) -> 
             try:
                 item = generator.send(sent)
             except StopIteration as stop:
-                on_end(given)
+                on_end(joined(given))
                 return stop.value
             given.append(item)
             sent = yield item
     except GeneratorExit:  # nobody reads on; what was given until then is the answer
         generator.close()
-        on_end(given)
+        on_end(joined(given))
         raise
     except BaseException as error:
-        on_end(given, error)
+        on_end(joined(given), error)
         raise
 
 
@@ -74,12 +74,17 @@ async def _generate_async_to_the_end(generator: AsyncGenerator[Any], on_end: OnE
             yield item
     except GeneratorExit:
         await generator.aclose()
-        on_end(given)
+        on_end(joined(given))
         raise
     except BaseException as error:
-        on_end(given, error)
+        on_end(joined(given), error)
         raise
-    on_end(given)
+    on_end(joined(given))
+
+
+def joined(items: list[Any]) -> Any:
+    """What a generator gave, as an answer: pieces of text are a streamed text; any other list is that."""
+    return "".join(items) if items and all(isinstance(item, str) for item in items) else items
 
 
 async def _await_within(coroutine: Any, inside: _Inside) -> Any:

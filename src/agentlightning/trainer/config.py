@@ -44,6 +44,7 @@ from agentlightning.trainer.config_sections import (
 from agentlightning.trainer.config_variables import Written, as_written, escaped, fill_in, is_whole, names_only
 from agentlightning.trainer.config_words import dotted, problems
 from agentlightning.trainer.config_yaml import KeyPath, parse_scalar
+from agentlightning.trainer.tasks import LIVE
 
 _FROM_TEXT = ("int_type", "float_type", "bool_type")
 """What pydantic says of a text where a number, or true or false, should stand."""
@@ -110,11 +111,11 @@ class Config(Section):
         return str(self.path_to(address or self.trainer.data_dir))
 
     def task_sources(self) -> dict[str, Any] | None:
-        """What `load_task_splits` takes, its paths absolute; None when no tasks are configured."""
+        """What `load_task_splits` takes, its paths absolute, and `live` as it is; None when none are configured."""
         if self.tasks is None:
             return None
         given = {split: source for split, source in self.tasks if source is not None}
-        is_path = {split: isinstance(source, str) and source != "none" for split, source in given.items()}
+        is_path = {split: isinstance(source, str) and source not in ("none", LIVE) for split, source in given.items()}
         return {split: self.path_to(source) if is_path[split] else source for split, source in given.items()}
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from agentlightning.errors import ConfigError
 from agentlightning.trainer.config_file import ConfigFile, read_config_file
 from agentlightning.trainer.config_yaml import KeyPath
+from agentlightning.trainer.tasks import LIVE
 
 EXTENDS = "extends"
 
@@ -123,7 +124,7 @@ def _moved(layers: Layers, way: str) -> Layers:
     for path in _PATHS:
         data = _at(data, path, lambda value: _prefixed(value, way))
     for path in [("tasks",), *(("tasks", split) for split in _TASKS)]:
-        data = _at(data, path, lambda value: value if value == "none" else _prefixed(value, way))
+        data = _at(data, path, lambda value: value if value in ("none", LIVE) else _prefixed(value, way))
     for path in (("agent", "path"), ("reward",)):
         data = _at(data, path, lambda value: _code(value, way))
     data = _at(data, ("algorithm",), lambda value: _algorithms(value, way))

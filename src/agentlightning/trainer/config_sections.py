@@ -245,7 +245,7 @@ class TaskSection(Section):
     expected: ClassVar[str] = "a task file, a list of tasks, or {train: …, validation: …, test: …}"
 
     train: TaskSource
-    """What the algorithms learn from."""
+    """What the algorithms learn from. `live`: what the agent was asked in real use (docs/live.md)."""
     validation: TaskSource = None
     """What candidates are chosen by. `none`: by the training tasks themselves."""
     test: TaskSource = None

@@ -17,6 +17,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from agentlightning.adapters.within import joined
 from agentlightning.interception.scope import Scope, entered
 
 
@@ -91,7 +92,7 @@ class AgentThreads:
     def _finish(self, result: Any, scope: Scope, timeout_seconds: float) -> Any:
         """Await what is awaitable and drain what is a generator, on the agent's own thread."""
         if inspect.isgenerator(result):
-            return _joined(list(result))
+            return joined(list(result))
         if inspect.isasyncgen(result):
             return self._on_loop(_drain(result), scope, timeout_seconds)
         if inspect.isawaitable(result):
@@ -177,9 +178,4 @@ async def _await(awaitable: Any) -> Any:
 
 
 async def _drain(generator: Any) -> Any:
-    return _joined([item async for item in generator])
-
-
-def _joined(items: list[Any]) -> Any:
-    """A generator of text pieces is a streamed text; any other gives its list."""
-    return "".join(items) if items and all(isinstance(item, str) for item in items) else items
+    return joined([item async for item in generator])

@@ -20,6 +20,8 @@ from agentlightning.data.task import Task, to_tasks
 from agentlightning.errors import DataError, near_miss
 from agentlightning.trainer.task_files import SUFFIXES, read_task_file, table_task
 
+LIVE = "live"
+"""As a source: what the agent was asked in real use. A file of that name is `./live`."""
 MIN_TASKS_TO_SPLIT = 10
 """Distinct inputs. With fewer, whatever were held out would be too few to say anything."""
 VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION = 0.2, 3, 32

@@ -41,7 +41,7 @@ from agentlightning.trainer.resolve import PlannedStage, resolve_reward, resolve
 from agentlightning.trainer.result import TrainingResult
 from agentlightning.trainer.run import Run
 from agentlightning.trainer.targets import asked_for, check_known
-from agentlightning.trainer.tasks import TaskSplits, load_task_splits, split_tasks
+from agentlightning.trainer.tasks import LIVE, TaskSplits, load_task_splits, split_tasks
 from agentlightning.trainer.trackers.base import resolve_trackers
 from agentlightning.trainer.weights import Weights, engine_spec, make_engine, saved_weights, work_folder
 
@@ -146,9 +146,12 @@ class Trainer:
         source = source if source is not None else self.config.task_sources()
         if source is None:
             raise ConfigError("no tasks: call trainer.train(tasks=[…]), or set tasks in the config to a file.")
-        if source == "live":
-            source = on_own_loop(self._live_tasks)
-        return load_task_splits(source)
+        if isinstance(source, dict):
+            source = {split: self._with_live(given) for split, given in source.items()}
+        return load_task_splits(self._with_live(source))
+
+    def _with_live(self, source: Any) -> Any:
+        return on_own_loop(self._live_tasks) if isinstance(source, str) and source == LIVE else source
 
     async def _live_tasks(self) -> list[Task]:
         async with self._store() as store:
