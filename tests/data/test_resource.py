@@ -48,10 +48,24 @@ def test_steering_replaces_only_the_message_of_the_site() -> None:
     assert [message["content"] for message in applied.call.messages] == ["New Bob", same, same, same]
 
 
-def test_a_prefix_site_steers_the_first_user_message_only() -> None:
-    given = call(says("system", "S"), says("user", "Answer this: 1+1"), says("user", "Answer this: 2+2"))
+def test_a_prefix_site_steers_every_turn_of_the_user_that_has_it_and_no_other() -> None:
+    turns = [says("user", "Answer this: 1+1"), says("assistant", "Answer this: 2"), says("user", "thanks")]
+    given = call(says("system", "Answer this: S"), *turns, says("user", "Answer this: 2+2"))
     applied = Policy().with_prompt(PREFIX, "Think, then answer ⟦input⟧").apply(given)
-    assert applied.call.messages[1:] == [says("user", "Think, then answer 1+1"), says("user", "Answer this: 2+2")]
+    assert applied.call.messages == [
+        says("system", "Answer this: S"),
+        says("user", "Think, then answer 1+1"),
+        *turns[1:],
+        says("user", "Think, then answer 2+2"),
+    ]
+    assert applied.steered == (PREFIX.id,)
+
+
+def test_a_later_turn_may_be_anothers_branch() -> None:
+    other = PromptSite("bot:prefix-2", "bot", "prefix", "Check this: ⟦input⟧", [Slot("input")])
+    policy = Policy().with_prompt(PREFIX, "A ⟦input⟧").with_prompt(other, "B ⟦input⟧")
+    applied = policy.apply(call(says("user", "Answer this: 1"), says("user", "Check this: 2")))
+    assert applied.call.messages == [says("user", "A 1"), says("user", "B 2")]
 
 
 def test_system_and_prefix_are_steered_in_one_call() -> None:

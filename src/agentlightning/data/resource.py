@@ -17,8 +17,8 @@ from agentlightning.data import template as templates
 from agentlightning.data.call import Call, Message
 
 SiteKind = Literal["system", "prefix", "tool"]
-"""system: the system, developer or instructions text. prefix: the fixed part of the first user message. tool: the
-description of one tool; its name and parameters are never touched."""
+"""system: the system, developer or instructions text. prefix: the fixed part of the first user message, and of later
+ones that have it too. tool: the description of one tool; its name and parameters are never touched."""
 INSTRUCTING = ("system", "developer")
 MESSAGE_KINDS: tuple[SiteKind, ...] = ("system", "prefix")
 """The kinds that stand in messages."""
@@ -144,7 +144,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
                 if (changed := _steer(messages, site, self.text_at(site))) is None:
                     continue
                 if site.id in self.prompts:
-                    messages = changed
+                    messages = changed if kind == "system" else self._later_turns(changed, known)
                     steered.append(site.id)
                 break
             else:
@@ -154,6 +154,22 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         params = call.params | self.sampling[agent] if agent in self.sampling else call.params
         model = self.models.get(agent, call.model)
         return Applied(Call(agent, model, messages, tools, params, call.stream), tuple(steered), tuple(missed))
+
+    def _later_turns(self, messages: list[Message], known: list[PromptSite]) -> list[Message]:
+        """The same for the user's later turns: an agent that puts what is asked into a text does so every time."""
+        first = instruction_index(messages, "prefix")
+        return [
+            message if first is None or index <= first or message.get("role") != "user" else self._turn(message, known)
+            for index, message in enumerate(messages)
+        ]
+
+    def _turn(self, message: Message, known: list[PromptSite]) -> Message:
+        if (current := editable_text(message)) is None:
+            return message
+        for site in known:
+            if (values := templates.match(site.template, current)) is not None:
+                return _with_text(message, self._filled(site, values)) if site.id in self.prompts else message
+        return message
 
     def _described(
         self, tool: dict[str, Any], sites: list[PromptSite], steered: list[str], missed: list[str]
