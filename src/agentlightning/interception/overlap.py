@@ -149,11 +149,14 @@ def _labels(left: Tokens, right: Tokens) -> list[Run]:
 
 
 def _heads(tokens: Tokens) -> dict[str, tuple[int, int]]:
-    """Label → (its first word's place among the words, number of its words), for labels that stand there once."""
+    """Label → (its first word's place among the words, number of its words), for labels that stand there once.
+
+    Labels at the beginning of a line or right after a slot.
+    """
     found: dict[str, tuple[int, int]] = {}
     num_seen: Counter[str] = Counter()
     num_words = 0
-    for line in _lines(tokens):
+    for line in _lines(tokens, after_holes=True):
         if head := _HEAD.match("".join(line)):
             num_seen[head[0]] += 1
             found[head[0]] = (num_words, _num_words_within(line, head.end()))
@@ -193,6 +196,7 @@ def _is_filler(unit: Hashable) -> bool:
     return not any(character.isalnum() for character in "".join(cast(Iterable[str], unit)))
 
 
-def _lines(tokens: Tokens) -> tuple[Tokens, ...]:
-    ends = [index + 1 for index, token in enumerate(tokens) if token == "\n"]
+def _lines(tokens: Tokens, *, after_holes: bool = False) -> tuple[Tokens, ...]:
+    """The lines. `after_holes`: a slot ends one, too, since it may have taken the line break with it."""
+    ends = [i + 1 for i, token in enumerate(tokens) if token == "\n" or (after_holes and token[:1] == "⟦" != token)]
     return tuple(tokens[start:end] for start, end in pairwise([0, *ends, len(tokens)]) if start < end)
