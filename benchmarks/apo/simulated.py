@@ -134,7 +134,7 @@ class SimulatedSession:
     async def checkpoint(self, state: Any) -> None:
         self.checkpoints.append(msgspec.json.decode(msgspec.json.encode(state)))
 
-    def log(self, text: str, **metrics: float) -> None:
+    def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
         self.lines.append(text)
 
     async def _run(self, policy: Policy, task: Task, draw: int) -> Trajectory:

@@ -285,7 +285,7 @@ class LocalSession:
     async def checkpoint(self, state: Any) -> None:
         self.checkpoints.append(json.loads(json.dumps(state)))
 
-    def log(self, text: str, **metrics: float) -> None:
+    def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
         self.logged.append((text, metrics))
 
     async def _run(self, task: Task, policy: Policy, draw: int) -> Trajectory:

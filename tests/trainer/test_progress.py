@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.trainer.worlds import loud_tasks, repeat, shouting_model
 
 from agentlightning import Trainer, wrap_agent
 from agentlightning.errors import ConfigError
+from agentlightning.trainer.callbacks import Callback
 from agentlightning.trainer.progress import ConsoleProgress, progress_for
 from agentlightning.trainer.progress_lines import EVENTS, JsonLinesProgress
 
@@ -105,3 +107,48 @@ def test_every_event_and_field_is_documented() -> None:
         row = rows[kind.__struct_config__.tag]
         fields = [name for name in kind.__struct_fields__ if name not in ("run", "at")]
         assert all(f"`{name}`" in row for name in fields), (kind, row)
+
+
+class Heard(Callback):
+    def __init__(self) -> None:
+        self.iterations: list[tuple[str, int]] = []
+        self.estimates: dict[str, int] = {}
+        self.num_asked: Counter[str] = Counter()
+        self.own_calls: Counter[str] = Counter()
+
+    def on_iteration(self, stage: str, iteration: int, metrics: dict[str, float]) -> None:
+        self.iterations.append((stage, iteration))
+
+    def on_estimate(self, stage: str, num_rollouts: int) -> None:
+        self.estimates[stage] = num_rollouts
+
+    def on_work(self, stage: str, num_rollouts: int) -> None:
+        self.num_asked[stage] += num_rollouts
+
+    def on_own_call(self, role: str, usd: float | None) -> None:
+        self.own_calls[role] += 1
+
+
+def test_rounds_estimates_and_our_own_calls_are_heard(settings: dict[str, Any]) -> None:
+    heard = Heard()
+    result = Trainer(**settings, progress="off", callbacks=[heard]).train(loud_tasks(20))
+    rounds = [number for stage, number in heard.iterations if stage == "1-apo"]
+    assert rounds and rounds == list(range(1, len(rounds) + 1))
+    assert 0 < heard.num_asked["1-apo"] <= heard.estimates["1-apo"]
+    assert heard.own_calls["optimizer"] == result.cost.optimizer_calls
+
+
+def test_an_estimate_is_no_more_than_the_budget_has(settings: dict[str, Any]) -> None:
+    heard = Heard()
+    Trainer(**settings, progress="off", callbacks=[heard], budget={"calls": 90}).train(loud_tasks(20))
+    assert 0 < heard.estimates["1-apo"] < 90
+
+
+def test_long_lines_are_broken_between_words_on_a_terminal_and_left_whole_elsewhere() -> None:
+    words = " ".join(["instruction"] * 12)
+    shown, plain = io.StringIO(), io.StringIO()
+    ConsoleProgress(Console(file=shown, force_terminal=True, width=60)).on_log("apo", words, {})
+    ConsoleProgress(Console(file=plain, width=60)).on_log("apo", words, {})
+    assert {word for line in shown.getvalue().splitlines() for word in line.split()} == {"instruction"}
+    assert all(line.startswith("  instruction") for line in shown.getvalue().splitlines())
+    assert plain.getvalue() == f"  {words}\n"

@@ -189,8 +189,8 @@ class Session(Protocol):
         """Remember JSON-able state; `restored` gives it back after an interruption."""
         ...
 
-    def log(self, text: str, **metrics: float) -> None:
-        """A line for the run's log, with numbers for its curves."""
+    def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
+        """A line for the run's log, with numbers for its curves; with `iteration` (from 1), the line that ends it."""
         ...
 
 

@@ -157,7 +157,7 @@ async def _judge(
     text = f"loss {metrics['loss']:.3f}" + (f", {lost:.3f} on samples held back" if lost is not None else "")
     reason = f"epoch {fitted.epoch}: success {evaluation.mean:.3f} ({fitted.mean:.3f} before), {text}"
     measured = metrics | {"success": evaluation.mean} | ({"held_back_loss": lost} if lost is not None else {})
-    session.log(f"{agent}: {reason}", **measured)
+    session.log(f"{agent}: {reason}", iteration=fitted.epoch, **measured)
     decision = "accepted" if is_better else "rejected"
     await session.decide(policy, decision, parent=fitted.policy, reason=reason, round=fitted.epoch)
     if is_better:

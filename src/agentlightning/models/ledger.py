@@ -57,7 +57,7 @@ class Ledger:
         """
         usd = 0.0 if is_ours else price(model, usage, self._overrides) if usage is not None else None
         if self._parent is not None:
-            self._parent.add(role, model, usage)
+            self._parent.add(role, model, usage, is_ours=is_ours)
         with self._lock:
             before = self._counted(role)
             self._cost = msgspec.structs.replace(

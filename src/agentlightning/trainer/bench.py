@@ -83,6 +83,7 @@ class Bench:
             budget=self.budget,
             max_in_flight=settings.max_in_flight,
             engine=weights.engine if weights is not None else None,
+            on_answer=lambda role, usd: callbacks.tell("on_own_call", role, usd),
         )
         self.tools = ToolModes(agent.tool_modes, Tape())
         self.runner = self.make_runner(self.budget)

@@ -26,6 +26,9 @@ class Callback:
     def on_stage_start(self, stage: str, text: str) -> None:
         """A part of the run begins: preflight, baseline, each algorithm, the held-out test."""
 
+    def on_estimate(self, stage: str, num_rollouts: int) -> None:
+        """A stage will ask for about so many rollouts at most; told after `on_stage_start`, where it is known."""
+
     def on_work(self, stage: str, num_rollouts: int) -> None:
         """That many rollouts were asked for."""
 
@@ -43,6 +46,12 @@ class Callback:
 
     def on_log(self, stage: str, text: str, metrics: dict[str, float]) -> None:
         """A line for people, with numbers for curves."""
+
+    def on_iteration(self, stage: str, iteration: int, metrics: dict[str, float]) -> None:
+        """An algorithm has ended a round of its own (counted from 1); its line came as `on_log`."""
+
+    def on_own_call(self, role: str, usd: float | None) -> None:
+        """The optimiser or judge model answered us; `usd` is None where its price is not known."""
 
     def on_note(self, text: str) -> None:
         """Something the user should know: a fallback, a warning, a limit."""

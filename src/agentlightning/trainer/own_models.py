@@ -38,8 +38,10 @@ class OwnModels:
         budget: Budget,
         max_in_flight: int,
         engine: Engine | None = None,
+        on_answer: Callable[[OwnRole, float | None], None] = lambda role, usd: None,
     ) -> None:
-        """`engine` answers as the optimiser where no endpoint is known, because it is the agent's own model then."""
+        """`engine` answers as the optimiser where no endpoint is known, because it is the agent's own model then.
+        `on_answer` hears of each answer and its price."""
         self.seen: SeenEndpoint | None = None
         """Set as soon as the agent's own endpoint is known."""
         self._look: Look | None = None
@@ -53,6 +55,7 @@ class OwnModels:
         self._budget = budget
         self._max_in_flight = max_in_flight
         self._engine = engine
+        self._on_answer = on_answer
 
     def endpoint(self, role: OwnRole) -> Endpoint | None:
         """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
@@ -115,7 +118,7 @@ class OwnModels:
         except ModelError:
             budget.ledger.add_failed(role)
             raise
-        budget.ledger.add(role, reply.model, reply.usage)
+        self._on_answer(role, budget.ledger.add(role, reply.model, reply.usage))
         self._answers[key] = reply
         body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
         await self._store.append([make_record("completion", key, body, run=self._run_id)])
@@ -125,7 +128,7 @@ class OwnModels:
         """The answer on record, charged as it was then."""
         budget, recorded = spent_from(self._budget), self._recorded.pop(key)
         budget.replayed(role, 1)
-        budget.ledger.add(role, recorded.model, recorded.usage)
+        self._on_answer(role, budget.ledger.add(role, recorded.model, recorded.usage))
         self._answers[key] = recorded
         return recorded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from agentlightning.adapters.wrap import WrappedAgent
@@ -34,6 +35,13 @@ def describe_plan(
         *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
         f"budget: {budget.describe()}",
     ]
+
+
+def most_rollouts(stage: PlannedStage, splits: TaskSplits, epochs: int, budget: Budget) -> int | None:
+    """How many rollouts a stage will ask for at most, by its algorithm and by what is left to it; None: no telling."""
+    asked = stage.algorithm.estimate_rollouts(len(splits.train), len(splits.validation or []), epochs)
+    most = min(math.inf if asked is None else asked, budget.calls_left / budget.calls_per_rollout)
+    return None if most == math.inf else int(most)
 
 
 def warnings_before(agent: WrappedAgent) -> list[str]:

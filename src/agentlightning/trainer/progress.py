@@ -11,6 +11,7 @@ import time
 from typing import Literal
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,9 +19,9 @@ from rich.progress import (
     SpinnerColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from agentlightning.algorithms.base import Decision, Evaluation
 from agentlightning.data.resource import Policy
@@ -30,18 +31,21 @@ from agentlightning.trainer.result import TrainingResult
 
 ProgressMode = Literal["auto", "rich", "plain", "jsonl", "off"]
 _PLAIN_EVERY_SECONDS = 10.0
+_WIDTH = 1.96
+"""Standard errors on either side of a mean that a 95 % interval takes."""
 
 
 class ConsoleProgress(Callback):
     """Lines on stderr for what happens, and where that is a terminal, a bar per stage."""
 
     def __init__(self, console: Console | None = None, *, has_bars: bool | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, highlight=False)
         self._has_bars = self.console.is_terminal if has_bars is None else has_bars
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._stage = ""
         self._asked = 0
+        self._estimate = 0
         self._done = 0
         self._rewards: list[float] = []
         self._num_calls = 0
@@ -56,24 +60,25 @@ class ConsoleProgress(Callback):
             self._bars = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=10),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[reward]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=self.console,
             )
             self._bars.start()
 
     def on_stage_start(self, stage: str, text: str) -> None:
         self._end_bar()
-        self._stage, self._asked, self._done, self._rewards = stage, 0, 0, []
+        self._stage, self._asked, self._done, self._estimate, self._rewards = stage, 0, 0, 0, []
         self._said_at = time.monotonic()
-        if self._bars is None:
-            self._say(f"{_plain(stage)}: {_plain(text)}")
-        else:
-            self._bar = self._bars.add_task(f"{stage}: {text}", total=None, reward="")
+        self._say(f"{_plain(stage)}: {_plain(text)}")
+        if self._bars is not None:
+            self._bar = self._bars.add_task(stage, total=None, reward="")
+
+    def on_estimate(self, stage: str, num_rollouts: int) -> None:
+        self._estimate += num_rollouts
 
     def on_work(self, stage: str, num_rollouts: int) -> None:
         self._asked += num_rollouts
@@ -121,19 +126,28 @@ class ConsoleProgress(Callback):
     def _update(self) -> None:
         reward = self._so_far()
         if self._bars is not None and self._bar is not None:
-            self._bars.update(self._bar, completed=self._done, total=self._asked or None, reward=reward)
+            self._bars.update(self._bar, completed=self._done, total=self._total() or None, reward=reward)
         elif time.monotonic() - self._said_at > _PLAIN_EVERY_SECONDS and self._done:
             self._said_at = time.monotonic()
-            self._say(f"  {self._stage}: {self._done} of {self._asked} rollouts {reward}")
+            self._say(f"  {self._stage}: {self._done} of {self._total()} rollouts {reward}")
+
+    def on_own_call(self, role: str, usd: float | None) -> None:
+        self._num_calls += 1
+        self._usd += usd or 0.0
+
+    def _total(self) -> int:
+        """What will be asked for at most; so the time left is at most what is shown."""
+        return max(self._asked, self._estimate)
 
     def _so_far(self) -> str:
-        """Of this stage the mean reward with its standard error, of the run the agent's calls and what they cost."""
+        """Of this stage the mean reward with its 95 % interval, of the run the calls and what they cost."""
         spent = f"{self._num_calls:,} calls" + (f" ${self._usd:.4f}" if self._usd else "")
         n = len(self._rewards)
         if not n:
             return spent
         mean = sum(self._rewards) / n
-        spread = math.sqrt(sum((reward - mean) ** 2 for reward in self._rewards) / (n * (n - 1))) if n > 1 else math.inf
+        variance = sum((reward - mean) ** 2 for reward in self._rewards) / max(1, n - 1)
+        spread = _WIDTH * math.sqrt(variance / n)
         return f"reward {mean:.3f}{f' ± {spread:.3f}' if n > 1 else ''} · {spent}"
 
     def _end_bar(self) -> None:
@@ -142,7 +156,12 @@ class ConsoleProgress(Callback):
         self._bar = None
 
     def _say(self, text: str) -> None:
-        self.console.print(text)
+        """A line of its own, however long; on a terminal broken between words, and as far in as it begins."""
+        if not self.console.is_terminal:
+            self.console.print(text, soft_wrap=True)
+            return
+        shown = Text.from_markup(text.lstrip(" "))
+        self.console.print(Padding(shown, (0, 0, 0, len(text) - len(text.lstrip(" ")))), soft_wrap=False)
 
 
 def progress_for(mode: ProgressMode | bool) -> list[Callback]:
@@ -153,7 +172,7 @@ def progress_for(mode: ProgressMode | bool) -> list[Callback]:
         from agentlightning.trainer.progress_lines import JsonLinesProgress
 
         return [JsonLinesProgress()]
-    console = Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr)
+    console = Console(stderr=True, highlight=False, file=sys.stderr)
     return [ConsoleProgress(console, has_bars={"rich": True, "plain": False}.get(str(mode)))]
 
 

@@ -47,6 +47,13 @@ class Work(Event, frozen=True, kw_only=True):
     num_rollouts: int
 
 
+class Estimate(Event, frozen=True, kw_only=True):
+    """A stage will ask for about so many rollouts at most."""
+
+    stage: str
+    num_rollouts: int
+
+
 class Rollout(Event, frozen=True, kw_only=True):
     """One rollout is judged and stored."""
 
@@ -91,6 +98,14 @@ class Log(Event, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
+class Iteration(Event, frozen=True, kw_only=True):
+    """An algorithm has ended a round of its own, counted from 1."""
+
+    stage: str
+    iteration: int
+    metrics: dict[str, float]
+
+
 class Note(Event, frozen=True, kw_only=True):
     """Something the user should know: a fallback, a warning, a limit."""
 
@@ -130,7 +145,7 @@ class End(Event, frozen=True, kw_only=True):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Start, Stage, Work, Rollout, Evaluated, Candidate, Log, Note, Error, Measured, End,
+    Start, Stage, Estimate, Work, Rollout, Evaluated, Candidate, Log, Iteration, Note, Error, Measured, End,
 )  # fmt: skip
 
 
@@ -148,6 +163,9 @@ class JsonLinesProgress(Callback):
 
     def on_stage_start(self, stage: str, text: str) -> None:
         self._write(Stage, stage=stage, text=text)
+
+    def on_estimate(self, stage: str, num_rollouts: int) -> None:
+        self._write(Estimate, stage=stage, num_rollouts=num_rollouts)
 
     def on_work(self, stage: str, num_rollouts: int) -> None:
         self._write(Work, stage=stage, num_rollouts=num_rollouts)
@@ -176,6 +194,9 @@ class JsonLinesProgress(Callback):
 
     def on_log(self, stage: str, text: str, metrics: dict[str, float]) -> None:
         self._write(Log, stage=stage, text=text, metrics=metrics)
+
+    def on_iteration(self, stage: str, iteration: int, metrics: dict[str, float]) -> None:
+        self._write(Iteration, stage=stage, iteration=iteration, metrics=metrics)
 
     def on_note(self, text: str) -> None:
         self._write(Note, text=text)

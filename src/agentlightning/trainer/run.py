@@ -30,7 +30,7 @@ from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
 from agentlightning.trainer.observed import observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
-from agentlightning.trainer.plan import describe_plan
+from agentlightning.trainer.plan import describe_plan, most_rollouts
 from agentlightning.trainer.resolve import PlannedStage, groups_of
 from agentlightning.trainer.result import HistoryEntry, TrainingResult
 from agentlightning.trainer.resumption import Before, StageBefore, check_unchanged, read_before
@@ -246,6 +246,9 @@ class Run(Bench):
         """A stage within its own caps. What it cannot learn from does not cost what earlier stages found."""
         self.callbacks.tell("on_stage_start", stage.name, f"{stage.algorithm.name or stage.name} is learning")
         with spending(self.budget.part(stage.limits)):
+            epochs, budget = self.config.trainer.max_epochs, spent_from(self.budget)
+            if (most := most_rollouts(stage, self.splits, epochs, budget)) is not None:
+                self.callbacks.tell("on_estimate", stage.name, most)
             try:
                 return await self._stage(stage, start, sites)
             except (DataError, ContextTooLong) as error:

@@ -175,11 +175,15 @@ class RunSession:
     async def checkpoint(self, state: Any) -> None:
         await self._record("checkpoint", self.stage, {"state": state})
 
-    def log(self, text: str, **metrics: float) -> None:
+    def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
         body = {"text": text, "stage": self.stage, "metrics": metrics}
+        if iteration is not None:
+            body["iteration"] = iteration
         self._writes.submit(make_record("log", new_id("l"), body, run=self._rollouts.runner.run_id))
         self.last_log = text
         self._callbacks.tell("on_log", self.stage, text, metrics)
+        if iteration is not None:
+            self._callbacks.tell("on_iteration", self.stage, iteration, metrics)
 
     def best(self) -> Policy:
         """The policy with the best validation mean so far; the starting one when nothing was measured or beat it."""

@@ -73,7 +73,7 @@ class Progress:
         """The incumbent left nothing to mend on this turn's tasks."""
         self._num_clean += len(turn.source)
         found = f"all {len(runs)} runs passed" if runs else "no run could be judged"
-        self.session.log(f"apo round {turn.index + 1}: {found}; on to other tasks")
+        self.session.log(f"apo round {turn.index + 1}: {found}; on to other tasks", iteration=turn.index + 1)
 
     async def note_round(
         self, turn: Turn, asked: Asked, verdicts: Sequence[Verdict], accepted: Verdict | None, search: Search
@@ -127,4 +127,5 @@ class Progress:
         spent = "" if math.isinf(left) else f", {left:.0f} calls left"
         numbers = {"candidates": float(len(asked.candidates)), "refused": float(asked.num_refused)}
         numbers |= {} if mean is None else {"incumbent": mean}
-        self.session.log(f"apo round {turn.index + 1}: {counted}; {outcome}; incumbent {score}{spent}", **numbers)
+        text = f"apo round {turn.index + 1}: {counted}; {outcome}; incumbent {score}{spent}"
+        self.session.log(text, iteration=turn.index + 1, **numbers)

@@ -192,7 +192,8 @@ class Training:
         aside = f", {left_out:.0f} rollouts left out" if left_out else ""
         useless = f", {numbers['zero_variance_share']:.0%} of the groups taught nothing"
         here = f"iteration {self.progress.num_updates} of {self.num_iterations}"
-        self.session.log(f"{here}: reward {numbers['reward']:.3f}{useless}{aside}", **numbers)
+        text = f"{here}: reward {numbers['reward']:.3f}{useless}{aside}"
+        self.session.log(text, iteration=self.progress.num_updates, **numbers)
         if not found.rewards:
             return
         seen = Seen(
