@@ -118,3 +118,64 @@ def test_a_stage_with_nothing_to_learn_from_does_not_cost_what_another_found(
 def test_a_lone_stage_with_nothing_to_learn_from_is_an_error(server: FakeOpenAI, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing good to imitate"):
         team(server, tmp_path, algorithm=[{"name": f"{__name__}:Hopeless"}]).train(loud_tasks())
+
+
+class Measures(BaseAlgorithm[AlgorithmConfig]):
+    """Runs what it begins with on every training task, twice, and measures it on the validation tasks."""
+
+    name = "measures"
+
+    async def train(self, session: Session) -> Policy:
+        await session.rollout(session.training_tasks, n=2)
+        await session.evaluate(session.policy)
+        return session.policy
+
+
+def test_stages_side_by_side_share_the_rollouts_of_what_they_begin_with(server: FakeOpenAI, tmp_path: Path) -> None:
+    name = f"{__name__}:Measures"
+    apart = [{"name": "apo", "params": {"rounds": 1}}, {"name": name}, {"name": name}]
+    together = [apart[0], *side_by_side({"name": name, "agents": ["first"]}, {"name": name, "agents": ["second"]})]
+    one = team(server, tmp_path / "apart", algorithm=apart).train(loud_tasks())
+    other = team(server, tmp_path / "together", algorithm=together).train(loud_tasks())
+    num_training, num_validation, members = 12, 6, 2
+    assert one.cost.calls - other.cost.calls == members * (2 * num_training + num_validation)
+
+
+class Worse(BaseAlgorithm[AlgorithmConfig]):
+    """Hands back a policy that shouts, and after it one that does not any more."""
+
+    name = "worse"
+
+    async def train(self, session: Session) -> Policy:
+        site = session.sites[0]
+        is_loud = "Shout" in session.policy.text_at(site)
+        return session.policy.with_prompt(site, "Whisper." if is_loud else "Shout.")
+
+
+@pytest.mark.parametrize(
+    ("carry_on", "begins_with"), [("if_better", "Shout."), ("if_not_worse", "Shout."), ("always", "Whisper.")]
+)
+def test_what_a_stage_found_is_carried_on_as_the_settings_say(
+    server: FakeOpenAI, tmp_path: Path, carry_on: str, begins_with: str
+) -> None:
+    seen: list[str] = []
+
+    class Last(BaseAlgorithm[AlgorithmConfig]):
+        name = "last"
+
+        async def train(self, session: Session) -> Policy:
+            seen.append(session.policy.text_at(session.sites[0]))
+            return session.policy
+
+    agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
+    stages: list[Any] = [{"name": f"{__name__}:Worse", "carry_on": word} for word in ("if_better", carry_on)]
+    folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    result = Trainer(agent, algorithm=[*stages, Last], progress=False, **folders).train(loud_tasks(20))
+    assert seen == [begins_with] and result.prompts == {"parrot:system": "Shout."}
+
+
+def test_two_rewards_in_one_run_are_refused_before_the_first_call(server: FakeOpenAI, tmp_path: Path) -> None:
+    stages = [{"name": "apo", "reward_function": "exact_match"}, {"name": "apo", "reward_function": "contains"}]
+    with pytest.raises(ConfigError, match=r"apo \(exact_match\) and apo \(contains\) have different rewards"):
+        team(server, tmp_path, algorithm=stages)
+    assert not server.requests

@@ -113,8 +113,8 @@ class Heard(Callback):
     def __init__(self) -> None:
         self.iterations: list[tuple[str, int]] = []
         self.estimates: dict[str, int] = {}
-        self.num_asked: Counter[str] = Counter()
-        self.own_calls: Counter[str] = Counter()
+        self.num_asked = Counter[str]()
+        self.own_calls = Counter[str]()
 
     def on_iteration(self, stage: str, iteration: int, metrics: dict[str, float]) -> None:
         self.iterations.append((stage, iteration))

@@ -40,6 +40,7 @@ class Section(BaseModel):
 
 
 ToolMode = Literal["live", "stub", "record", "replay"]
+CarryOn = Literal["if_better", "if_not_worse", "always"]
 
 
 class ToolSection(Section):
@@ -166,9 +167,10 @@ class Stage(Section):
     """What this stage maximises, written like `reward`. May also stand in `params`."""
     budget: Caps | None = None
     """Caps of this stage alone, beside those of the run. It ends with its best when one is reached."""
+    carry_on: CarryOn = "if_better"
+    """When what it found is what the next stage begins with, and is tested at the end; measured on validation tasks."""
     group: str | None = None
-    """Stages that follow one another with the same group run at the same time, each for `agents` of its own. Written
-    shorter as `{parallel: [stage, stage]}`."""
+    """Stages with the same group run at the same time, each for `agents` of its own; or `{parallel: [stage, …]}`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,7 @@ from agentlightning.rewards.params import with_params
 from agentlightning.trainer.agent_file import module_of, named, obvious, reward_of
 from agentlightning.trainer.budget import Limits, limits_from
 from agentlightning.trainer.config import Config, Stage
-from agentlightning.trainer.config_sections import RewardPart
+from agentlightning.trainer.config_sections import CarryOn, RewardPart
 
 
 class PlannedStage(msgspec.Struct, frozen=True):
@@ -35,6 +35,7 @@ class PlannedStage(msgspec.Struct, frozen=True):
     reward: Any = None
     limits: Limits = Limits()
     """Caps of this stage alone."""
+    carry_on: CarryOn = "if_better"
     group: str = ""
     """Stages of one group run side by side; "" runs alone."""
 
@@ -48,9 +49,21 @@ def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
     """The stages of a run: `given` (what the Trainer or the agent was told) or the config's, else APO."""
     entries: Sequence[Any] = config.algorithm or _as_list(given) or ["apo"]
     stages = [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
+    _check_rewards([entry for entry in entries if isinstance(entry, Stage)])
     for group in groups_of(stages):
         _check_group(group)
     return stages
+
+
+def _check_rewards(stages: Sequence[Stage]) -> None:
+    """What a run compares is judged one way; a second reward would silently not be used."""
+    asked = {str(stage.reward_function): stage for stage in stages if stage.reward_function is not None}
+    if len(asked) > 1:
+        one, other = [f"{stage.name} ({stage.reward_function})" for stage in asked.values()][:2]
+        raise ConfigError(
+            f"stages {one} and {other} have different rewards, and a run is judged one way, or its stages could not be "
+            "compared. Give them one reward (a weighted sum of several will do), or make two runs of them."
+        )
 
 
 def _check_group(stages: Sequence[PlannedStage]) -> None:
@@ -145,6 +158,7 @@ def _stage(entry: Any, index: int, config: Config) -> PlannedStage:
         stage.agents,
         reward,
         limits_from(stage.budget.caps() if stage.budget else {}),
+        stage.carry_on,
         stage.group or "",
     )
 

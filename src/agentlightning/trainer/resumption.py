@@ -58,21 +58,21 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
         return f"resumed: {len(self.rollouts)} rollouts and {len(self.answers)} answers are on record{lost}"
 
 
-async def read_before(store: Store, run_id: str, *, is_masked: bool = False) -> Before:
-    """Everything on record of a run. Where personal data is masked, a rollout that nobody judged cannot be judged
-    later, so it is run anew."""
+async def read_before(store: Store, run_id: str, groups: Mapping[str, str], *, is_masked: bool = False) -> Before:
+    """Everything on record of a run; `groups` are those of stages that have one. Where personal data is masked, a
+    rollout that nobody judged cannot be judged later, so it is run anew."""
     runs = [t async for t in read_trajectories(store, {"run": run_id}) if _is_answer(t, is_masked)]
     answers = [stored.record async for stored in store.read("completion", {"run": run_id})]
     return Before(
         rollouts=runs,
         answers={record.id: msgspec.convert(record.body["reply"], Reply) for record in answers},
-        stages=await _stages(store, run_id),
+        stages=await _stages(store, run_id, groups),
         num_lost=await _num_lost(store, run_id, {t.id for t in runs}),
         seconds=await _seconds(store, run_id),
     )
 
 
-async def _stages(store: Store, run_id: str) -> dict[str, StageBefore]:
+async def _stages(store: Store, run_id: str, groups: Mapping[str, str]) -> dict[str, StageBefore]:
     """In the order of the record: a checkpoint speaks of everything before it."""
     found: dict[str, StageBefore] = {}
     policies: dict[str, Policy] = {}
@@ -96,7 +96,7 @@ async def _stages(store: Store, run_id: str) -> dict[str, StageBefore]:
                 state=body["state"],
                 history=list(history[stage]),
                 evaluations=dict(evaluations[stage]),
-                rollouts=frozenset(rollouts[stage]),
+                rollouts=frozenset(rollouts[stage] | rollouts[groups.get(stage, stage)]),
             )
     return found
 

@@ -26,6 +26,7 @@ from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover
 from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
+from agentlightning.trainer.config_sections import CarryOn
 from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
 from agentlightning.trainer.observed import observed_calls
@@ -136,7 +137,8 @@ class Run(Bench):
         if self.masks:
             now, tasks = Masker().value(now), [self.masks.task(task) for task in tasks]
         await check_unchanged(self.store, self.run_id, now, tasks)
-        before = await read_before(self.store, self.run_id, is_masked=self.masks is not None)
+        groups = {stage.name: stage.group for stage in self.stages if stage.group}
+        before = await read_before(self.store, self.run_id, groups, is_masked=self.masks is not None)
         self.seconds_before = before.seconds
         return before
 
@@ -264,14 +266,14 @@ class Run(Bench):
             joined = joined.taking(policy, stage.agents or [])
         names = ", ".join(stage.name for stage in stages)
         self.callbacks.tell("on_stage_start", stages[0].group, f"measuring {names} together")
-        session = self._session(f"{stages[0].group}-together", start, [], None)
+        session = self._session(f"{stages[0].group}-together", start, [], None, group=stages[0].group)
         for policy in {policy.id: policy for policy in (start, *found)}.values():
             await session.evaluate(policy)
         return await self._gate(session, session.best(), joined)
 
     async def _stage(self, stage: PlannedStage, start: Policy, sites: list[PromptSite]) -> Policy:
         goes_on = stage.algorithm.resumes_from_checkpoint
-        session = self._session(stage.name, start, sites, stage.agents, goes_on=goes_on)
+        session = self._session(stage.name, start, sites, stage.agents, group=stage.group, goes_on=goes_on)
         try:
             if not stage.group:
                 self.runner.predict = predictor(stage.algorithm)
@@ -287,19 +289,19 @@ class Run(Bench):
         self.history += session.history
         if found.id == start.id and session.last_log:
             self.note(f"stage {stage.name} changed nothing; its last word: {session.last_log}")
-        return await self._gate(session, start, found)
+        return await self._gate(session, start, found, stage.carry_on)
 
-    async def _gate(self, session: RunSession, start: Policy, found: Policy) -> Policy:
-        """A stage that does not help on validation is not carried on."""
-        if found.id == start.id:
-            return start
+    async def _gate(self, session: RunSession, start: Policy, found: Policy, carry_on: CarryOn = "if_better") -> Policy:
+        """A stage that does not help on validation is not carried on, unless the settings say so."""
+        if found.id == start.id or carry_on == "always":
+            return found
         try:
             before, after = await session.evaluate(start), await session.evaluate(found)
         except BudgetExhausted:
             return session.best()
         shared = before.scores.keys() & after.scores.keys()
         gain = sum(after.scores[task] - before.scores[task] for task in shared)
-        if shared and gain > 0:
+        if shared and (gain > 0 or (gain == 0 and carry_on == "if_not_worse")):
             return found
         self.note(f"stage {session.stage} found nothing better on the validation tasks, so it is not carried on.")
         return start
@@ -318,6 +320,7 @@ class Run(Bench):
         sites: list[PromptSite],
         agents: list[str] | None,
         *,
+        group: str = "",
         goes_on: bool = False,
     ) -> RunSession:
         """`goes_on`: from the last checkpoint before an interruption, if there was one."""
@@ -341,6 +344,7 @@ class Run(Bench):
             engine=self.weights.engine if self.weights is not None else None,
             folder=self.folder / stage,
             opinions=self.opinions,
+            group=group,
             restored=before.state if before else None,
             before=before if goes_on else None,
         )

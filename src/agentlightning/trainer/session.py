@@ -58,10 +58,13 @@ class RunSession:
         engine: Engine | None,
         folder: Path,
         opinions: Callable[[], Awaitable[Opinions]],
+        group: str = "",
         restored: Any | None = None,
         before: StageBefore | None = None,
     ) -> None:
-        """After an interruption: `restored` is the stage's last checkpoint, and `before` where it stood then, when it
+        """Rollouts of the policy that a `group` of stages begins with are shared among its stages.
+
+        After an interruption: `restored` is the stage's last checkpoint, and `before` where it stood then, when it
         goes on from there."""
         self.stage = stage
         self.policy = policy
@@ -79,6 +82,7 @@ class RunSession:
         self.history = list(before.history) if before else list[HistoryEntry]()
         self._opinions = opinions
         self._max_epochs = max_epochs
+        self._group = group
         self._rollouts = rollouts
         self._models = models
         self._jobs = ProviderJobs(run_id=rollouts.runner.run_id, store=store, budget=budget, models=models)
@@ -176,7 +180,7 @@ class RunSession:
         await self._record("checkpoint", self.stage, {"state": state})
 
     def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
-        body = {"text": text, "stage": self.stage, "metrics": metrics}
+        body: dict[str, Any] = {"text": text, "stage": self.stage, "metrics": metrics}
         if iteration is not None:
             body["iteration"] = iteration
         self._writes.submit(make_record("log", new_id("l"), body, run=self._rollouts.runner.run_id))
@@ -196,7 +200,9 @@ class RunSession:
         return best
 
     async def _groups(self, tasks: list[Task], policy: Policy, split: Split, n: int, draw: int) -> list[Group]:
-        return await self._rollouts.groups(tasks, policy=policy, split=split, stage=self.stage, n=n, draw=draw)
+        shared = self._group if policy.id == self.policy.id else ""
+        stage = shared or self.stage
+        return await self._rollouts.groups(tasks, policy=policy, split=split, stage=stage, n=n, draw=draw)
 
     async def _record(self, kind: Any, id: str, body: Any) -> None:
         self._writes.check()
