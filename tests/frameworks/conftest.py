@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OPENAI_AGENTS_DISABLE_TRACING": "1", "OTEL_SDK_DISABLED": "true"}
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # it would fetch one
 PACKAGES = {
     "autogen": "autogen_agentchat",
     "autogen_tools": "autogen_agentchat",
     "crewai": "crewai",
     "langchain": "langchain",
     "langgraph": "langgraph",
+    "litellm": "litellm",
     "openai_agents": "agents",
 }
 FILES = {f"test_{name}.py": package for name, package in PACKAGES.items()}

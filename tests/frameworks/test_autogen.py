@@ -15,7 +15,7 @@ from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
 from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 
-from agentlightning import wrap_agent
+from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.adapters import autogen_hooks, watching
 from agentlightning.trainer.config import config_from
 from agentlightning.trainer.resolve import load_agent
@@ -198,6 +198,32 @@ def test_without_the_span_an_agents_own_turn_names_the_speaker(
     agent = wrap_agent(AutoGenCase().team(server))
     assert rollout(agent, HELLO).speakers == ["writer", "critic"]
     assert "has no trace_invoke_agent_span" in agent.adapter.health()[0]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_clients_cache_does_not_answer_an_optimised_agent(server: FakeOpenAI, is_stream: bool) -> None:
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_ext.models.cache import ChatCompletionCache
+
+    client = ChatCompletionCache(client_for(server))
+
+    async def ask(question: str) -> str:
+        writer = AssistantAgent("writer", client, system_message=WRITER, model_client_stream=is_stream)
+        return (await writer.run(task=question)).messages[-1].content  # type: ignore[union-attr]
+
+    async def say() -> list[str]:
+        plain = wrap_agent(ask)
+        loud = plain.steered(Policy().with_prompt(PromptSite("w", "writer", "system", WRITER), "Shout."))
+        return [await agent(HELLO) for agent in (plain, loud, plain, loud)]
+
+    assert asyncio.run(say()) == ["hello", "LOUD HELLO"] * 2 and len(server.requests) == 3
+
+
+@pytest.mark.parametrize("name", ["create", "create_stream"])
+def test_canary_clients_answer_from_caches_there(name: str) -> None:
+    from autogen_ext.models.cache import ChatCompletionCache
+
+    assert hasattr(getattr(ChatCompletionCache, name), "__wrapped__")
 
 
 @pytest.mark.parametrize("module", NAMING)

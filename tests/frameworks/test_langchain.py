@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from tests.contract.adapters.cases.langchain_case import AgentExecutorCase
 from tests.contract.adapters.model import WRITER, chat_model, question
 from tests.contract.adapters.rollouts import answers_of, rollout, rollouts, site_of
 from tests.servers import FakeOpenAI
 
-from agentlightning import Policy, wrap_agent
+from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.adapters import watching
 from agentlightning.adapters.runnables import answer_of
 from agentlightning.errors import AgentError
@@ -123,6 +125,36 @@ def test_a_models_own_cache_does_not_either(server: FakeOpenAI) -> None:
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_model_of_the_older_kind_is_not_answered_by_a_cache(server: FakeOpenAI, is_async: bool) -> None:
+    from langchain_core.caches import InMemoryCache
+    from langchain_core.globals import set_llm_cache
+    from langchain_core.language_models.llms import LLM
+
+    class Own(LLM):
+        @property
+        def _llm_type(self) -> str:
+            return "own"
+
+        def _call(self, prompt: str, *_: Any, **__: Any) -> str:
+            messages = [{"role": "system", "content": WRITER}, {"role": "user", "content": prompt}]
+            answer = httpx.post(f"{server.base_url}/chat/completions", json={"model": "m", "messages": messages})
+            return answer.json()["choices"][0]["message"]["content"]
+
+    async def ask(question: str) -> str:
+        return await Own().ainvoke(question) if is_async else Own().invoke(question)
+
+    set_llm_cache(InMemoryCache())
+    try:
+        agent = wrap_agent(ask)
+        assert asyncio.run(agent(HELLO)) == "hello"
+        loud = Policy().with_prompt(PromptSite("ask:system", "ask", "system", WRITER), "Shout.")
+        assert asyncio.run(agent.steered(loud)(HELLO)) == "LOUD HELLO"
+        assert asyncio.run(agent(HELLO)) == "hello" and len(server.requests) == 2
+    finally:
+        set_llm_cache(None)
+
+
 def test_answers_become_text_or_data() -> None:
     from langchain_core.messages import AIMessage
 
@@ -143,7 +175,7 @@ def test_canary_the_hooks_found_all_they_lean_on(server: FakeOpenAI) -> None:
 def test_canary_models_answer_from_caches_there(name: str) -> None:
     from langchain_core.language_models.chat_models import BaseChatModel
 
-    assert callable(getattr(BaseChatModel, name, None))
+    assert hasattr(getattr(BaseChatModel, name), "__wrapped__")
 
 
 def test_canary_created_agents_are_marked(server: FakeOpenAI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 from typing_extensions import TypedDict
 
-from agentlightning import wrap_agent
+from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.errors import AgentError
 from agentlightning.interception.tools import Tape
 
@@ -92,7 +93,9 @@ def test_agents_inside_nodes_speak_by_their_own_name(server: FakeOpenAI) -> None
     assert rollout(agent, HELLO).speakers == ["bob", "second"]
 
 
-def test_a_node_cache_does_not_answer(server: FakeOpenAI) -> None:
+@pytest.fixture
+def cached(server: FakeOpenAI) -> Any:
+    """A graph that answers each question once, and then from its cache."""
     from langgraph.cache.memory import InMemoryCache
     from langgraph.graph import END, START, StateGraph
     from langgraph.types import CachePolicy
@@ -104,9 +107,44 @@ def test_a_node_cache_does_not_answer(server: FakeOpenAI) -> None:
     graph.add_node("write", write, cache_policy=CachePolicy())
     graph.add_edge(START, "write")
     graph.add_edge("write", END)
-    agent = wrap_agent(graph.compile(cache=InMemoryCache()))
+    return graph.compile(cache=InMemoryCache())
+
+
+LOUD = Policy().with_prompt(PromptSite("write:system", "write", "system", WRITER), "Shout.")
+
+
+def test_a_node_cache_does_not_answer(server: FakeOpenAI, cached: Any) -> None:
+    agent = wrap_agent(cached)
     assert rollout(agent, HELLO).output == rollout(agent, HELLO).output == "hello"
     assert len(server.requests) == 2
+
+
+def test_a_node_cache_does_not_answer_for_an_optimised_graph_nor_hear_of_it(server: FakeOpenAI, cached: Any) -> None:
+    agent = wrap_agent(cached, name="graph")
+    plain, loud = agent, agent.steered(LOUD)
+    asked = {"question": HELLO}
+    assert plain.invoke(asked)["answer"] == plain.invoke(asked)["answer"] == "hello" and len(server.requests) == 1
+    assert loud.invoke(asked)["answer"] == "LOUD HELLO"
+    assert list(loud.stream(asked)) == [{"write": {"answer": "LOUD HELLO"}}]
+    assert asyncio.run(loud.ainvoke(asked))["answer"] == "LOUD HELLO"
+    assert plain.invoke(asked)["answer"] == "hello" and len(server.requests) == 4
+
+
+def test_a_node_cache_does_not_answer_within_another_graph_or_a_function(cached: Any) -> None:
+    def ask(question: str) -> str:
+        return cached.invoke({"question": question})["answer"]
+
+    outer = graph_of(("inner", cached))
+    asked = {"question": HELLO}
+    assert ask(HELLO) == "hello"
+    assert wrap_agent(ask).steered(LOUD)(HELLO) == "LOUD HELLO"
+    assert wrap_agent(outer, name="outer").steered(LOUD).invoke(asked)["answer"] == "LOUD HELLO"
+
+
+def test_canary_graphs_are_run_there() -> None:
+    from langgraph.pregel import Pregel
+
+    assert hasattr(Pregel.stream, "__wrapped__") and hasattr(Pregel.astream, "__wrapped__")
 
 
 def test_a_tool_that_steers_the_graph_is_recorded_and_its_command_replayed(server: FakeOpenAI) -> None:

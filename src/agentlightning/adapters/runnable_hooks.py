@@ -1,8 +1,7 @@
-"""Listening to LangChain and LangGraph: who is speaking, which tools ran, and no cached answer inside a rollout.
+"""Listening to LangChain and LangGraph: who is speaking, which tools ran.
 
 Who speaks stands in the metadata of the running config (public `ensure_config`): the name given to `create_agent`, else
-the graph's node. An AgentExecutor that has a `name` speaks by it. Tools pass `BaseTool.run` and `arun`. A cache would
-answer a steered call with what was said before.
+the graph's node. An AgentExecutor that has a `name` speaks by it. Tools pass `BaseTool.run` and `arun`.
 """
 
 from __future__ import annotations
@@ -158,26 +157,3 @@ def _argument_names(tool: Any) -> set[str] | None:
     schema = tool.tool_call_schema
     fields = schema.get("properties") if isinstance(schema, dict) else getattr(schema, "model_fields", None)
     return set(fields) if fields is not None else None
-
-
-def watch_cache(module: Any) -> None:
-    """Inside a scope, chat models answer from no cache."""
-    model: Any = module.BaseChatModel
-    names = ("_generate_with_cache", "_agenerate_with_cache")
-    if absent := [name for name in names if not hasattr(model, name)]:
-        report_missing("langchain", absent[0], "an LLM cache may answer with what was said under another prompt.")
-        return
-    for name in names:
-        setattr(model, name, _without_cache(getattr(model, name)))
-
-
-def _without_cache(original: Any) -> Any:
-    """Works for the coroutine function too: what it gives is passed on."""
-
-    @wraps(original)
-    def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if current_scope() is not None and getattr(self, "cache", False) is not False:
-            self = self.model_copy(update={"cache": False})
-        return original(self, *args, **kwargs)
-
-    return generate

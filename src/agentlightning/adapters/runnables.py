@@ -49,10 +49,6 @@ class RunnableAdapter(ObjectAdapter):
     def tools(self) -> Mapping[str, str]:
         return {tool.name: str(tool.description) for part in _inside(self.sample) for tool in _tools_of(part)}
 
-    def fresh_copy(self) -> Any:
-        has_cache = is_graph(self.sample) and getattr(self.sample, "cache", None) is not None
-        return self.sample.copy({"cache": None}) if has_cache else self.sample
-
     def run(self, instance: Any, task_input: str | dict[str, Any]) -> Any:
         given = input_of(instance, task_input)
         own = uuid.uuid4().hex

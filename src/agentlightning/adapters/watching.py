@@ -13,7 +13,11 @@ import wrapt
 _HOOKS = {
     "langchain_core.runnables.config": "runnable_hooks:watch_runs",
     "langchain_core.tools.base": "runnable_hooks:watch_tools",
-    "langchain_core.language_models.chat_models": "runnable_hooks:watch_cache",
+    "langchain_core.language_models.chat_models": "caches:watch_chat_models",
+    "langchain_core.language_models.llms": "caches:watch_text_models",
+    "langgraph.pregel.main": "caches:watch_graphs",
+    "autogen_ext.models.cache._chat_completion_cache": "caches:watch_autogen",
+    "litellm.caching.caching": "caches:watch_litellm",
     "langchain_classic.agents.agent": "runnable_hooks:watch_executors",
     "autogen_agentchat.agents._base_chat_agent": "autogen_hooks:watch_agents",
     "autogen_agentchat.teams._group_chat._chat_agent_container": "autogen_hooks:watch_agents",
