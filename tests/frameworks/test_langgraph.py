@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -16,6 +17,8 @@ from typing_extensions import TypedDict
 from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.errors import AgentError
 from agentlightning.interception.tools import Tape
+from agentlightning.trainer.config import config_from
+from agentlightning.trainer.resolve import load_agent
 
 HELLO = question("hello")
 
@@ -213,3 +216,44 @@ def test_a_function_with_a_graph_inside_names_its_nodes(server: FakeOpenAI) -> N
         return inner.invoke({"question": text})["answer"]
 
     assert rollout(wrap_agent(answer), HELLO).speakers == ["write"]
+
+
+MODEL = """
+from langchain_openai import ChatOpenAI
+
+llm = ChatOpenAI(model="m", api_key="k", base_url="http://127.0.0.1:1/v1")
+"""
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import StateGraph
+
+class State(TypedDict):
+    question: str
+
+def think(state): return {"question": llm.invoke(state["question"]).content}
+
+graph = StateGraph(State)
+graph.add_node("think", think)
+graph.set_entry_point("think")
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (GRAPH + "app = graph.compile()", ("langgraph", "graph")),
+        (GRAPH + "def build_app(): return graph.compile()", ("langgraph", "graph")),
+        ("def answer(question): return llm.invoke(question).content", ("function", "answer")),
+        ("", ("langchain", "chain")),
+    ],
+)
+def test_in_a_file_with_a_model_what_uses_it_is_the_agent(body: str, expected: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODEL + body)
+    agent = load_agent(config_from({"agent": {"path": "mine.py"}}, tmp_path)).agent
+    assert (agent.adapter.name, agent.agent_id) == expected
+
+
+def test_two_graphs_in_a_file_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODEL + GRAPH + "one, two = graph.compile(), graph.compile()")
+    with pytest.raises(AgentError, match=r"mine\.py:one, mine\.py:two"):
+        load_agent(config_from({"agent": {"path": "mine.py"}}, tmp_path))

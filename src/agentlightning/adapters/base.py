@@ -124,6 +124,11 @@ class ObjectAdapter(Adapter):
         raise NotImplementedError
 
     @classmethod
+    def is_seldom_alone(cls, thing: Any) -> bool:
+        """Can it be run, but is it hardly the agent where its file holds anything else that could be (a chat model)?"""
+        return False
+
+    @classmethod
     def recognises(cls, agent: Any) -> bool:
         return cls.is_mine(agent)
 

@@ -33,6 +33,10 @@ class RunnableAdapter(ObjectAdapter):
     def is_mine(cls, thing: Any) -> bool:
         return is_runnable(thing)
 
+    @classmethod
+    def is_seldom_alone(cls, thing: Any) -> bool:
+        return isinstance(thing, tuple(loaded("langchain_core.language_models.base.BaseLanguageModel")))
+
     def label(self) -> str:
         config: Mapping[str, Any] = getattr(self.sample, "config", None) or {}
         named = (config.get("metadata") or {}).get("lc_agent_name") or getattr(self.sample, "name", None)

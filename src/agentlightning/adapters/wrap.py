@@ -237,15 +237,26 @@ def adapter_name(agent: Any) -> str | None:
 
 
 def framework_objects(named: Mapping[str, Any], kind: str | None = None) -> dict[str, Any]:
-    """Of some named objects, those a framework's adapter (`kind`: this one) can run, without the parts of others."""
+    """Of some named objects, those a framework's adapter (`kind`: this one) can run, without the parts of others.
+
+    What is seldom an agent by itself (a chat model) comes only where there is nothing else.
+    """
     kinds = [ADAPTERS.load(name) for name in ([kind] if kind else ADAPTERS.names())]
-    found: dict[str, Adapter] = {}
+    found: dict[str, ObjectAdapter] = {}
     for name, value in named.items():
         mine = next((each for each in kinds if issubclass(each, ObjectAdapter) and each.is_mine(value)), None)
         if mine is not None and not name.startswith("_") and all(value is not other.agent for other in found.values()):
             found[name] = mine(value)
     parts = {id(part) for adapter in found.values() for part in adapter.parts()}
-    return {name: adapter.agent for name, adapter in found.items() if id(adapter.agent) not in parts}
+    whole = {name: adapter for name, adapter in found.items() if id(adapter.agent) not in parts}
+    telling = {name: adapter for name, adapter in whole.items() if not adapter.is_seldom_alone(adapter.agent)}
+    return {name: adapter.agent for name, adapter in (telling or whole).items()}
+
+
+def is_seldom_alone(thing: Any) -> bool:
+    """A framework's object that could be run, but is hardly the agent where there is anything else that could be."""
+    kinds = [ADAPTERS.load(name) for name in ADAPTERS.names()]
+    return any(issubclass(kind, ObjectAdapter) and kind.is_seldom_alone(thing) for kind in kinds)
 
 
 @overload

@@ -17,7 +17,7 @@ from typing import Any
 
 from agentlightning.adapters.base import looks_like_factory, maker_of
 from agentlightning.adapters.module_tools import find_schemas
-from agentlightning.adapters.wrap import WrappedAgent, framework_objects
+from agentlightning.adapters.wrap import WrappedAgent, framework_objects, is_seldom_alone
 from agentlightning.errors import AgentError, AgentLightningError, ConfigError, near_miss
 
 
@@ -50,7 +50,7 @@ def obvious(module: ModuleType, path: str, kind: str | None) -> Any:
     found = getattr(module, "agent", None)
     if not wrapped and ((callable(found) and not inspect.isclass(found)) or framework_objects({"agent": found}, kind)):
         return found
-    candidates = wrapped or framework_objects(vars(module), kind) or _own_code(module)
+    candidates = wrapped or _candidates(module, kind)
     if len(candidates) == 1:
         return next(iter(candidates.values()))
     if not candidates:
@@ -66,6 +66,14 @@ def reward_of(module: ModuleType) -> Callable[..., Any] | None:
     found = getattr(module, "reward", None)
     is_ours = getattr(found, "__module__", "").startswith("agentlightning.")  # the imported decorator, not a reward
     return found if callable(found) and not is_ours else None
+
+
+def _candidates(module: ModuleType, kind: str | None) -> dict[str, Any]:
+    """A framework's objects, else the module's own code, which also comes before a chat model that it uses."""
+    found = framework_objects(vars(module), kind)
+    if found and (kind is not None or not all(is_seldom_alone(value) for value in found.values())):
+        return found
+    return _own_code(module) or found
 
 
 def _own_code(module: ModuleType) -> dict[str, Any]:
