@@ -4,7 +4,7 @@
     python -m benchmarks.kills --apo 8 --capped 0 --sft 0 --rl 0 --seed 3
 
 A trial starts `agentlightning train` in a folder, kills it (SIGKILL) at a moment drawn between its first word and its
-last, and carries it on with `agentlightning resume`. Every fourth trial kills the resumed run as well; every fifth
+last, before the run is on record as finished, and carries it on with `agentlightning resume`. Every fourth trial kills the resumed run as well; every fifth
 moves the folder in between. Asked afterwards:
 
 * is everything in `result.json` (policy, history, scores, interval, each task's outputs) what the whole run gave?
@@ -53,7 +53,7 @@ COMMAND = [sys.executable, "-c", "from agentlightning.cli.main import main; main
 LOOK = 4
 """Most calls of the one rollout that shows a resumed run the endpoint and its key, which are not on record."""
 MAX_DRAWS = 6
-"""A process that ended before its moment came is no trial; another moment is drawn."""
+"""A run that was finished before its moment came is no trial; another moment is drawn."""
 
 
 class Life(msgspec.Struct):
@@ -166,11 +166,11 @@ class Killing:
             with self.project(f"{number}-{attempt}") as (folder, listening, url):
                 trial = Trial(number, [])
                 life = self._die(trial, folder, listening, url, ["train", "-c", "config.yaml"], draw)
-                if not life.was_killed:
+                if not life.was_killed or life.stage == "end":
                     continue
                 if number % 5 == 4:
                     folder, trial.was_moved = folder.rename(folder.with_name(f"{folder.name}-moved")), True
-                if number % 4 == 3 and life.stage != "end":
+                if number % 4 == 3:
                     life = self._die(trial, folder, listening, url, ["resume"], draw)
                 if life.was_killed and life.stage != "end":
                     life = live(folder, ["resume"], url)

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "",
         "data",
+        "interception.dialects",
         "engine.base",
         "store",
         "adapters",

@@ -48,11 +48,12 @@ def _registries() -> list[Registry]:
     from agentlightning.adapters import ADAPTERS
     from agentlightning.algorithms import ALGORITHMS
     from agentlightning.engine.base import ENGINES
+    from agentlightning.interception.dialects import REGISTERED as DIALECTS
     from agentlightning.rewards import REWARDS
     from agentlightning.store import STORES
     from agentlightning.trainer.trackers import TRACKERS
 
-    return [ALGORITHMS, REWARDS, ADAPTERS, STORES, ENGINES, TRACKERS]
+    return [ALGORITHMS, REWARDS, ADAPTERS, DIALECTS, STORES, ENGINES, TRACKERS]
 
 
 def _loads(registry: Registry, name: str) -> str:

@@ -16,6 +16,7 @@ from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
+from agentlightning.interception.dialects import dialects
 from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.models.ledger import Ledger
 from agentlightning.rewards.base import Prepared, Services, bound
@@ -60,6 +61,7 @@ class Bench:
         weights: Weights | None = None,
     ) -> None:
         settings = config.trainer
+        dialects()  # a plugin's that is broken says so now, not in the agent's first call
         self.run_id = run_id
         self.agent = agent
         self.config = config
