@@ -7,10 +7,10 @@ weights at one moment: it never changes, it may be sampled while the adapter lea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -26,6 +26,7 @@ ENGINES = Registry(
         "torch": "agentlightning.engine.torch.settings:torch_engine",
         "vllm": "agentlightning.engine.vllm.engine:VllmEngine",
         "unsloth": "agentlightning.engine.unsloth:unsloth_engine",
+        "verl": "agentlightning.engine.verl.engine:VerlEngine",
     },
 )
 
@@ -162,3 +163,83 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class HandedTask(msgspec.Struct, frozen=True):
+    """A task as a trainer elsewhere knows it: by its id. What it says is only for that trainer's own tables."""
+
+    id: str
+    text: str
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One rollout that a trainer elsewhere asks for."""
+
+    task: str
+    num_updates: int
+    """Learning rounds behind the weights that answer it."""
+    draw: int
+    """Tells rollouts of one task under the same weights apart."""
+    is_validation: bool = False
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What became of it. Without samples, or without a reward, there is nothing to learn from it."""
+
+    samples: list[Sample]
+    reward: float | None
+    num_turns: int = 0
+
+
+Play = Callable[[Order], Awaitable[Played]]
+Tell = Callable[[str, dict[str, float]], None]
+"""A line for the run's log, with numbers for its curves."""
+
+
+class Handoff(msgspec.Struct, frozen=True, kw_only=True):
+    """Reinforcement learning as it is handed over: everything that algorithm would have done itself, in its words."""
+
+    adapter: str
+    start: str
+    """The version to begin from; `""` is the base model."""
+    method: str
+    training: list[HandedTask]
+    validation: list[HandedTask]
+    group_size: int
+    batch_size: int
+    """Tasks in one learning round."""
+    num_rounds: int
+    num_minibatches: int
+    learning_rate: float
+    temperature: float
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 0
+    final_rate: float = 0.1
+    clip: tuple[float, float] | None = None
+    kl: float = 0.0
+    entropy: float = 0.0
+    max_weight: float | None = None
+    """Bound of the truncated weights for samples of older weights; None: no correction."""
+    max_tokens_per_pass: int = 8192
+    evaluate_every: int = 1
+    seed: int = 0
+    folder: Path
+    """Where the job may keep its files; the same one after an interruption."""
+
+
+@runtime_checkable
+class LearnsElsewhere(Protocol):
+    """An engine whose weights are trained by another program: it is given the whole of it, and asks for rollouts.
+
+    While it learns, weights by the name `live(n)` answer: those after `n` learning rounds, whichever they are just now.
+    """
+
+    def live(self, num_updates: int) -> str: ...
+
+    async def hand_off(self, work: Handoff, play: Play, tell: Tell) -> dict[int, str]:
+        """Learning rounds → version, of the weights that were kept; the last round's are among them.
+
+        ConfigError for settings that program does not have, ModelError when it fails.
+        """
+        ...

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.sample import Sample
@@ -18,7 +21,7 @@ from agentlightning.engine.torch.row import Row
 from agentlightning.engine.torch.templates import ChatTemplate
 from agentlightning.engine.torch.tool_formats import Tools
 from agentlightning.engine.torch.wishes import Wishes, wishes_of
-from agentlightning.errors import ContextTooLong
+from agentlightning.errors import ContextTooLong, ModelError
 
 _UNSAID = 1 << 20
 """The context of a model that does not say how much it reads."""
@@ -136,6 +139,29 @@ class _Answer:
             speaker.prompts.remember(self._prompt, self._rollout_id, completion_ids=ids, said=said, reply=message)
         speaker.num_answers += 1
         return reply
+
+
+async def answered(
+    speaker: Speaker, call: Call, rollout_id: str, complete: Callable[[Row], Awaitable[None]]
+) -> Reply:
+    """The reply to a call whose rows are completed elsewhere, all at once; the last one's end makes it."""
+    reply: Future[Reply] = Future()
+    rows = speaker.rows(call, rollout_id, reply)
+
+    async def drawn(row: Row) -> None:
+        try:
+            await complete(row)
+        except (ModelError, LookupError) as error:
+            row.on_end(row, error)
+        else:
+            row.on_end(row, None)
+
+    async with asyncio.TaskGroup() as group:
+        for row in rows:
+            group.create_task(drawn(row))
+    told = reply.result(0)
+    # Where top_p or top_k cut, servers tell the logprob among the tokens that were left: not the contract's.
+    return msgspec.structs.replace(told, logprobs=None) if rows[0].is_cut else told
 
 
 def settle(future: Future[Any], *, result: Any = None, error: BaseException | None = None) -> None:

@@ -18,25 +18,18 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from agentlightning.data.call import Call, Message, Reply
 from agentlightning.data.sample import Sample
 from agentlightning.engine.base import VERSION_PREFIX, Learning, Pair, Update
 from agentlightning.engine.torch.engine import TorchEngine
 from agentlightning.engine.torch.loading import Loaded, load, load_tokenizer
-from agentlightning.engine.torch.row import Row
-from agentlightning.engine.torch.speaking import Speaker
+from agentlightning.engine.torch.speaking import Speaker, answered
 from agentlightning.engine.torch.weights import AdapterPlan
-from agentlightning.engine.vllm.adapters import Adapters
-from agentlightning.engine.vllm.asking import request_for, take
 from agentlightning.engine.vllm.own_loop import OwnLoop
 from agentlightning.engine.vllm.plan import ServerPlan
-from agentlightning.engine.vllm.server import Server, ServerLost
+from agentlightning.engine.vllm.served import Served, started
+from agentlightning.engine.vllm.server import Server
 from agentlightning.errors import ConfigError, ModelError
-
-_MAX_ATTEMPTS = 8
-_PROBE_TOLERANCE = 1e-4
 
 
 class VllmEngine:
@@ -93,7 +86,7 @@ class VllmEngine:
         try:
             key = os.environ.get(api_key_env or "", "")
             # The server first: it measures free memory while it starts.
-            self._server = self._loop.submit(lambda: _started(server, key, start_timeout_seconds)).result()
+            self._server = self._loop.submit(lambda: started(server, key, start_timeout_seconds)).result()
             loaded = load(model, device=device, dtype=dtype, quantisation=plan.quantisation())
             self._learner = TorchEngine(
                 loaded,
@@ -115,7 +108,7 @@ class VllmEngine:
             seed=seed,
         )
         place = folder or self._own_folder or Path()
-        self._adapters = Adapters(self._server, place, self._learner.save)
+        self._served = Served(self._server, place, self._learner.save)
         self._current: dict[str, str] = {}
         """Adapter → the version it is now; missing when it has changed."""
         self._is_closed = False
@@ -184,7 +177,7 @@ class VllmEngine:
         """Also loads it into the server, so that the first request of the new version does not wait."""
         version = await self._torch.snapshot(adapter)
         if version:
-            await asyncio.wrap_future(self._loop.submit(lambda: self._prepare(version)))
+            await asyncio.wrap_future(self._loop.submit(lambda: self._served.prepare(version)))
         return version
 
     async def start_from(self, adapter: str, version: str) -> None:
@@ -229,43 +222,8 @@ class VllmEngine:
     # Everything below runs on the engine's own loop.
 
     async def _answer(self, call: Call, weights: str, rollout_id: str) -> Reply:
-        """All rows of the call at once; the last one's end makes the reply."""
-        reply: Future[Reply] = Future()
-        rows = self._speaker.rows(call, rollout_id, reply)
         version = await self._version(weights)
-        async with asyncio.TaskGroup() as group:
-            for row in rows:
-                group.create_task(self._draw(row, version, reply))
-        told = reply.result(0)
-        # Where top_p or top_k cut, vLLM tells the logprob among the tokens that were left: not the contract's.
-        return msgspec.structs.replace(told, logprobs=None) if rows[0].is_cut else told
-
-    async def _draw(self, row: Row, version: str, reply: Future[Reply]) -> None:
-        try:
-            take(row, await self._completion(row, version))
-        except (ModelError, LookupError) as error:
-            row.on_end(row, error)
-        else:
-            row.on_end(row, None)
-
-    async def _completion(self, row: Row, version: str) -> dict[str, Any]:
-        """Asked again as often as the server has to be started again."""
-        for _ in range(_MAX_ATTEMPTS):
-            try:
-                async with self._adapters.using(version) as name:
-                    response = await self.server.post("/v1/completions", request_for(row, name))
-            except ServerLost as lost:
-                await self.server.revive(lost)
-                continue
-            if response.status_code == 404 and version:
-                self._adapters.was_forgotten(version)  # somebody else started it again
-                continue
-            if not response.is_success:
-                raise ModelError(f"the vLLM server refused a request ({response.status_code}): {response.text[:500]}")
-            answer: dict[str, Any] = response.json()
-            if answer["choices"][0].get("finish_reason") != "abort":
-                return answer
-        raise ModelError(f"the vLLM server did not answer one request in {_MAX_ATTEMPTS} attempts.")
+        return await answered(self._speaker, call, rollout_id, lambda row: self._served.complete(row, version))
 
     async def _version(self, weights: str) -> str:
         """An adapter's name means its weights as they are now."""
@@ -275,46 +233,9 @@ class VllmEngine:
             self._current[weights] = await self._torch.snapshot(weights)
         return self._current[weights]
 
-    async def _prepare(self, version: str) -> None:
-        while True:  # ends: revive raises when the server died too often
-            try:
-                return await self._adapters.make_ready(version)
-            except ServerLost as lost:
-                await self.server.revive(lost)
-
     async def _forget(self, rollout_id: str) -> None:
         self._speaker.forget(rollout_id)
 
 
 def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit), default=None)
-
-
-async def _started(plan: ServerPlan, key: str, start_timeout_seconds: float) -> Server:
-    server = Server(plan, api_key=key, start_timeout_seconds=start_timeout_seconds)
-    try:
-        await server.start()
-        await _check_logprobs(server)
-    except BaseException:
-        await server.close()
-        raise
-    return server
-
-
-async def _check_logprobs(server: Server) -> None:
-    """A server joined may tell logprobs at temperature 1 whatever was drawn; then ratios would be wrong, unseen."""
-    told = [await _top_logprob(server, temperature) for temperature in (1.0, 5.0)]
-    if abs(told[0] - told[1]) < _PROBE_TOLERANCE:
-        raise ModelError(
-            f"the vLLM server at {server.base_url} tells logprobs before temperature, and what is learned from them "
-            "would be wrong. Start it with --logprobs-mode processed_logprobs."
-        )
-
-
-async def _top_logprob(server: Server, temperature: float) -> float:
-    body = {"model": server.model_name, "prompt": [1], "max_tokens": 1, "temperature": temperature, "logprobs": 1}
-    response = await server.post("/v1/completions", body | {"top_p": 1.0, "top_k": 0, "ignore_eos": True})
-    if not response.is_success:
-        raise ModelError(f"the vLLM server refused a request ({response.status_code}): {response.text[:500]}")
-    top: dict[str, float] = response.json()["choices"][0]["logprobs"]["top_logprobs"][0]
-    return max(top.values())
