@@ -205,6 +205,8 @@ class BaseAlgorithm(Generic[ConfigT]):
     Config: ClassVar[type[AlgorithmConfig]] = AlgorithmConfig
     needs_engine: ClassVar[bool] = False
     """It trains weights: refused, before the first call, where no model was given to train."""
+    hands_over: ClassVar[bool] = False
+    """It can leave all of its learning to an engine that learns elsewhere (`engine.base.LearnsElsewhere`)."""
 
     resumes_from_checkpoint: ClassVar[bool] = False
     """`train` goes on from `session.restored`, and does not ask again for the rollouts that led to it. Without it, a

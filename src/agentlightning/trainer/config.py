@@ -18,12 +18,12 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
 from agentlightning.errors import ConfigError
+from agentlightning.trainer.config_engine import EngineSection, engine_long_form
 from agentlightning.trainer.config_layers import Layers, layers_of, read_layers
 from agentlightning.trainer.config_overrides import Setting, apply_setting, from_environment, from_overrides, key_path
 from agentlightning.trainer.config_sections import (
     AgentSection,
     BudgetSection,
-    EngineSection,
     ModelsSection,
     PathText,
     RewardSetting,
@@ -33,7 +33,6 @@ from agentlightning.trainer.config_sections import (
     TaskSection,
     TrackerSection,
     TrainerSection,
-    engine_long_form,
     model_long_form,
     reward_long_form,
     stages_long_form,

@@ -20,6 +20,7 @@ from agentlightning.data.record import make_record
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import Group
+from agentlightning.engine.base import LearnsElsewhere
 from agentlightning.errors import AgentError, BudgetExhausted, ContextTooLong, DataError
 from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
@@ -125,7 +126,8 @@ class Run(Bench):
 
     def _say_what_learns(self) -> None:
         asked = self.config.trainer
-        if self.weights is not None and (asked.distributed or asked.gpus > 1):
+        is_ours = self.weights is not None and not isinstance(self.weights.engine, LearnsElsewhere)
+        if is_ours and (asked.distributed or asked.gpus > 1):
             self.note(
                 f"trainer.distributed={asked.distributed}, gpus={asked.gpus}: in this version weights learn in one "
                 "process, on one device."

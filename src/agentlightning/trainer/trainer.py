@@ -43,7 +43,7 @@ from agentlightning.trainer.run import Run
 from agentlightning.trainer.targets import asked_for, check_known
 from agentlightning.trainer.tasks import LIVE, TaskSplits, load_task_splits, split_tasks
 from agentlightning.trainer.trackers.base import resolve_trackers
-from agentlightning.trainer.weights import Weights, engine_spec, make_engine, saved_weights, work_folder
+from agentlightning.trainer.weights import Weights, engine_spec, make_engine, saved_spec, saved_weights, work_folder
 
 T = TypeVar("T")
 
@@ -171,6 +171,12 @@ class Trainer:
                 "models.policy to the folder or the hub name of a model (a hosted model cannot be trained this way; "
                 "`apo` improves its prompts)."
             )
+        kept = [stage.name for stage in self._stages if stage.algorithm.needs_engine and not stage.algorithm.hands_over]
+        if kept and self.config.engine.name == "verl":
+            raise ConfigError(
+                f"stage {kept[0]}: engine verl takes over reinforcement learning (rl, grpo, dr_grpo, gspo, cispo) and "
+                "nothing else. Train this stage in a run of its own, with engine: torch or engine: vllm."
+            )
 
     async def _train(self, splits: TaskSplits, resume: str | bool) -> TrainingResult:
         async with self._store() as store:
@@ -241,7 +247,7 @@ class Trainer:
         engine = None
         if weights is not None:
             await weights.publish(result.policy, folder / WEIGHTS_FOLDER)
-            engine = SavedEngine(engine_spec(self.config) or {}, self._trained())
+            engine = SavedEngine(saved_spec(self.config), self._trained())
         save_policy(result.policy, folder, result=result, predict=self._predict_path(), engine=engine)
         with draft(folder) as file:
             file.file.write(result.to_json())

@@ -7,6 +7,7 @@ model's. Agents that were not named keep their own model.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -34,14 +35,26 @@ def engine_spec(config: Config) -> dict[str, Any] | None:
     local = config.path_to(policy.model)
     model = str(local.resolve()) if local.is_dir() else policy.model
     reached = {key: value for key, value in policy.spec().items() if key in ("base_url", "api_key_env")}
-    return {"name": config.engine.name, "model": model, **config.engine.options(), **reached}
+    options = config.engine.options()
+    if os.sep in options.get("python", ""):
+        options["python"] = str(config.path_to(options["python"]))
+    return {"name": config.engine.name, "model": model, **options, **reached}
+
+
+def saved_spec(config: Config) -> dict[str, Any]:
+    """What makes the engine that answers for a saved policy: what verl trained is an adapter like any other."""
+    spec = engine_spec(config) or {}
+    if spec.get("name") != "verl":
+        return spec
+    shared = ("model", "method", "rank", "alpha", "dtype", "max_context_tokens", "max_batch")
+    return {"name": "torch"} | {key: value for key, value in spec.items() if key in shared}
 
 
 def make_engine(spec: Mapping[str, Any], gpus: int = 0) -> Engine:
     """The engine of a spec. ConfigError for what it does not take, and where there are fewer than `gpus` GPUs;
     ModelError when its model cannot be loaded."""
     options = {key: value for key, value in spec.items() if key not in ("name", "model")}
-    if gpus and spec["name"] == "torch":
+    if gpus and spec["name"] in ("torch", "verl"):
         options["gpus"] = gpus
     kind: Callable[..., Engine] = ENGINES.load(spec["name"])
     try:

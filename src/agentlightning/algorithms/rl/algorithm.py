@@ -19,11 +19,12 @@ from agentlightning.algorithms.rl.batch import Credited, Graded, credited, grade
 from agentlightning.algorithms.rl.config import RLConfig
 from agentlightning.algorithms.rl.critic import critic_of, judged_by_critic
 from agentlightning.algorithms.rl.gathering import Gathering
+from agentlightning.algorithms.rl.handover import Handover
 from agentlightning.algorithms.rl.progress import Progress
 from agentlightning.algorithms.rl.stream import TaskStream
 from agentlightning.algorithms.rl.watch import Seen, Watch
 from agentlightning.data.resource import Policy
-from agentlightning.engine.base import Learning
+from agentlightning.engine.base import Learning, LearnsElsewhere
 from agentlightning.errors import BudgetExhausted, ConfigError
 
 Numbers = dict[str, float]
@@ -36,10 +37,12 @@ class RL(BaseAlgorithm[RLConfig]):
     Config: ClassVar[type[AlgorithmConfig]] = RLConfig
     needs_engine: ClassVar[bool] = True
     resumes_from_checkpoint: ClassVar[bool] = True
+    hands_over: ClassVar[bool] = True
 
     async def train(self, session: Session) -> Policy:
         """ConfigError without a model to train; DataError when no rollout has token ids."""
-        engine_of(session)
+        if isinstance(engine := engine_of(session), LearnsElsewhere):
+            return await Handover(session, self.config, engine).run()
         if self.config.cooperation == "difference" and len(session.agents) < 2:
             raise ConfigError(
                 f"cooperation: difference asks what a team reaches without one agent's learning, and here only "

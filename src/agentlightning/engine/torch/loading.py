@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,6 +56,24 @@ def load(
     if quantisation is None:
         model = model.to(place)
     return Loaded(model.eval(), load_tokenizer(source, trust_remote_code=trust_remote_code), str(source))
+
+
+def outline(source: str | Path) -> Loaded:
+    """What a model says of itself and its tokenizer, without its weights. ModelError when it is not there."""
+    require_torch()
+    from transformers import AutoConfig, GenerationConfig
+
+    _refuse_missing_folder(str(source))
+    try:
+        config = AutoConfig.from_pretrained(str(source))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"there is no model {str(source)!r}: {_first_line(error)}") from error
+    try:
+        generation = GenerationConfig.from_pretrained(str(source))
+    except OSError:  # many models have none, and then say when they end in their configuration
+        generation = GenerationConfig.from_model_config(config)
+    said = SimpleNamespace(config=config, generation_config=generation)
+    return Loaded(said, load_tokenizer(source), str(source))
 
 
 def choose_device(wanted: str | None = None) -> str:

@@ -131,14 +131,9 @@ class LoraWeights:
 
     def load(self, folder: Path) -> Version:
         """ModelError for what is not a plain LoRA adapter of this base model."""
-        from safetensors.torch import load_file
-
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        _refuse_foreign(config, folder)
-        settings = {name: config[name] for name in SETTINGS if name in config}
-        tensors = load_file(folder / "adapter_model.safetensors")
-        self._refuse_misfits(tensors, folder)
-        return Version(tensors, _settings(_config(settings)))
+        version = read_adapter(folder)
+        self._refuse_misfits(version.tensors, folder)
+        return version
 
     def _inject(self, key: str, config: LoraConfig) -> None:
         from peft import LoraModel
@@ -194,6 +189,16 @@ class LoraWeights:
                     f"{folder} does not fit the base model: {name} has shape {tuple(tensor.shape)}, the model {has}. "
                     "Load it onto the model it was trained on."
                 )
+
+
+def read_adapter(folder: Path) -> Version:
+    """A plain LoRA adapter in PEFT's layout, whatever model it is for. ModelError for any other kind."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    _refuse_foreign(config, folder)
+    settings = {name: config[name] for name in SETTINGS if name in config}
+    return Version(load_file(folder / "adapter_model.safetensors"), _settings(_config(settings)))
 
 
 def _set_active(layer: Any, key: str) -> None:

@@ -141,9 +141,7 @@ class _Answer:
         return reply
 
 
-async def answered(
-    speaker: Speaker, call: Call, rollout_id: str, complete: Callable[[Row], Awaitable[None]]
-) -> Reply:
+async def answered(speaker: Speaker, call: Call, rollout_id: str, complete: Callable[[Row], Awaitable[None]]) -> Reply:
     """The reply to a call whose rows are completed elsewhere, all at once; the last one's end makes it."""
     reply: Future[Reply] = Future()
     rows = speaker.rows(call, rollout_id, reply)
