@@ -9,6 +9,7 @@
 #   make test-frameworks the tests that need one certain version of an SDK, each version in its own environment
 #   make test-stores     the stores' tests, none skipped: needs PostgreSQL's server binaries, and npm (for Azurite)
 #   make test-trackers   the tests of experiment trackers, none skipped, in an environment of their own
+#   make test-verl       the tests of the hand-over to verl, none skipped, in an environment of their own (about 1.6 GB)
 #   make docs            run the code in README and docs
 #   make schema          write the configuration's JSON Schema and the tables of docs/configuration.md again
 #   make clean           remove builds, caches and the side environments (.venv stays)
@@ -29,7 +30,7 @@ FRAMEWORK_SETS := frameworks-newest frameworks-with-crewai
 EXPECT_frameworks-newest := langchain,langgraph,autogen,openai_agents,litellm,anthropic_sdk,azure_openai
 EXPECT_frameworks-with-crewai := $(EXPECT_frameworks-newest),crewai
 
-.PHONY: help environments demo demo-light test lint check types docs schema clean test-stores store-servers test-frameworks $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
+.PHONY: help environments demo demo-light test lint check types docs schema clean test-stores store-servers test-frameworks test-verl $(FRAMEWORKS:%=test-%) $(FRAMEWORK_SETS:%=test-%)
 
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -117,7 +118,7 @@ check: lint types test
 store-servers: $(SIDE)/azurite/.installed
 
 # All side environments, so that making them can go on beside something else.
-environments: $(patsubst %,$(SIDE)/%/.installed,$(FRAMEWORKS) $(FRAMEWORK_SETS) demo demo-weights trackers)
+environments: $(patsubst %,$(SIDE)/%/.installed,$(FRAMEWORKS) $(FRAMEWORK_SETS) demo demo-weights trackers verl)
 
 # AGENTLIGHTNING_EXPECT_STORES makes a test fail, not skip, when its server cannot be started.
 test-stores: $(VENV)/.installed store-servers
@@ -143,6 +144,19 @@ $(SIDE)/trackers/.installed: pyproject.toml Makefile
 test-trackers: $(SIDE)/trackers/.installed
 	AGENTLIGHTNING_EXPECT_TRACKERS=tensorboard,mlflow,wandb,trackio $(SIDE)/trackers/bin/python -m pytest \
 	  tests/trainer/test_trackers.py $(ARGS)
+
+# verl on the CPU: its configuration, agent loops, queue, replay buffer and trainer; there is no PyTorch for GPUs in it.
+$(SIDE)/verl/.installed: tests/verl/requirements.txt pyproject.toml Makefile
+	$(call make_venv,$(SIDE)/verl)
+	$(call install,$(SIDE)/verl,$(TORCH))
+	$(call install,$(SIDE)/verl,--no-deps -r tests/verl/requirements.txt)
+	$(call install,$(SIDE)/verl,-e . $(TEST_TOOLS))
+	@touch $@
+
+# Its packages warn of one another's old names; that is theirs, and no test of ours.
+test-verl: $(SIDE)/verl/.installed
+	AGENTLIGHTNING_EXPECT_VERL=1 OMP_NUM_THREADS=1 $(SIDE)/verl/bin/python -m pytest \
+	  -W ignore::DeprecationWarning -W ignore::FutureWarning tests/verl $(ARGS)
 
 docs: $(VENV)/.installed
 	@if [ -f docs/check.py ]; then $(VENV)/bin/python docs/check.py $(ARGS); else echo "docs/check.py is not there: no code to run"; fi

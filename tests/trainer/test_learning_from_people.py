@@ -143,7 +143,7 @@ def test_a_reward_model_learns_what_people_prefer_and_rates_the_rest(server: Fak
     given = [r for t in asyncio.run(_rollouts(tmp_path, {"split": "validation"})) for r in t.rewards]
     assert given and all(r.name == "reward_model" and r.source == "judge" and 0 < r.value < 1 for r in given)
     (kept,) = asyncio.run(_logs(tmp_path, "reward_model"))
-    assert kept["reward_model"]["held_out"]["low"] > 0.5
+    assert kept["reward_model"]["trust"]["held_out"]["low"] > 0.5
 
 
 async def _logs(folder: Path, key: str) -> list[dict[str, Any]]:
@@ -182,3 +182,17 @@ def test_after_some_new_policies_the_run_asks_for_fresh_choices(server: FakeOpen
     reward = resolve_reward([RewardPart(name="reward_model", params={**SETTINGS, "max_updates": 1})], Path())
     result = trainer(tmp_path, undecided(tmp_path), reward=reward).train(splits())
     assert any("updated 1 times since people last checked" in note for note in result.notes)
+
+
+def test_a_resumed_run_judges_with_the_reward_model_it_had_whatever_people_said_meanwhile(
+    server: FakeOpenAI, tmp_path: Path
+) -> None:
+    pairs = live(server, tmp_path, 48)
+    choose(tmp_path, pairs[:40])
+    first, second = Watching(), Watching()
+    began = trainer(tmp_path, first, reward=REWARD_MODEL).train(splits())
+    choose(tmp_path, [(no, ok) for ok, no in pairs])  # everybody has changed their mind
+    again = trainer(tmp_path, second, reward=REWARD_MODEL).train(splits(), resume=began.run_id)
+    assert {t.id: t.reward for t in second.live} == {t.id: t.reward for t in first.live}
+    assert any("as it was before the interruption" in note for note in again.notes)
+    assert len(asyncio.run(_logs(tmp_path, "reward_model"))) == 1, "it was trained once"

@@ -40,7 +40,7 @@ def test_verl_composes_and_accepts_the_configuration_of_each_method(tmp_path: Pa
     assert (rollout.n, rollout.max_model_len, rollout.agent.default_agent_loop) == (3, CONTEXT, "agentlightning")
     algorithm = omega_conf_to_dataclass(config.algorithm)
     assert algorithm.norm_adv_by_std_in_grpo == (method != "dr_grpo")
-    assert algorithm.rollout_correction.rollout_is == "token"
+    assert config.algorithm.rollout_correction.rollout_is == "token"
     assert not need_critic(config) and not need_reference_policy(config)
 
 

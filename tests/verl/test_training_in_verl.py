@@ -1,4 +1,4 @@
-"""A whole run that verl trains: its trainer asks for rollouts, the agent runs here, the adapter it leaves is the policy."""
+"""A run that verl trains: its trainer asks for rollouts, the agent runs here, the adapter it leaves is the policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def interpreter(folder: Path) -> str:
         folder / "python",
         f'export OMP_NUM_THREADS=1 PYTHONPATH="$PYTHONPATH:{path}"\n'
         'case "$*" in *agentlightning.engine.verl.child*)\n'
-        f"  shift 3; exec {python} -u {HERE}/verl_on_cpu.py \"$@\";; esac\n"
+        f'  shift 3; exec {python} -u {HERE}/verl_on_cpu.py "$@";; esac\n'
         f'exec {python} "$@"',
     )
 
@@ -39,8 +39,15 @@ def trainer(folder: Path, **params: Any) -> Trainer:
     vllm = program(
         folder / "vllm", f'OMP_NUM_THREADS=1 exec {sys.executable} {HERE.parent}/engine/vllm_made_here.py "$@"'
     )
-    path = {"ray_kwargs.ray_init.runtime_env.env_vars.PYTHONPATH": f"{folder}/data/unused:{ROOT}/src:{ROOT}"}
-    settings = {"group_size": 8, "batch_size": 8, "policy_lr": 0.06, "num_minibatches": 1, "evaluate_every": 2, **params}
+    path = {"ray_kwargs.ray_init.runtime_env.env_vars.PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+    settings = {
+        "group_size": 8,
+        "batch_size": 8,
+        "policy_lr": 0.06,
+        "num_minibatches": 1,
+        "evaluate_every": 2,
+        **params,
+    }
     return Trainer(
         agent(),
         algorithm=[{"name": "grpo", "params": settings}],

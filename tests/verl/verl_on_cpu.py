@@ -1,6 +1,6 @@
 """verl's own synchronous trainer on a CPU, for tests: its loop, data sets, agent loops, TransferQueue, replay buffer,
-advantages and losses are verl's; only what verl has for GPUs alone is written here: the workers that hold the model, and
-the servers that sample from it.
+advantages and losses are verl's. Only what verl has for GPUs alone is written here: the workers that hold the model,
+and the servers that sample from it.
 
 Run in the place of `verl.trainer.main_ppo`:  verl_on_cpu.py --config-dir FOLDER --config-name job
 """
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from tests.verl.jobs_made_here import CpuServer
-from verl.protocol import DataProto
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.trainer.ppo.core_algos import get_policy_loss_fn
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.py_functional import rename_dict
-from verl.workers.utils.padding import response_to_nested
 
 from agentlightning.engine.verl.child import watch_parent
 

@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload, runtime_checkable
 
 import msgspec
@@ -46,6 +47,12 @@ class Services(msgspec.Struct, frozen=True):
     """Tells the user something of the run."""
     keep: Callable[[str, str, dict[str, Any]], Awaitable[None]] | None = None
     """Puts on record, under a name, a text and what it is about."""
+    kept: Callable[[str], Awaitable[dict[str, Any] | None]] | None = None
+    """What this run kept last under a name; None where it kept nothing."""
+    policies: Callable[[], Awaitable[list[str]]] | None = None
+    """Ids of the policies that this run has rolled out so far, also before an interruption."""
+    folder: Path | None = None
+    """Where the run's files lie; the same one after an interruption."""
 
 
 @runtime_checkable

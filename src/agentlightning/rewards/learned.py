@@ -7,6 +7,7 @@ People's own word counts before the model's. A policy that was not seen before i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,16 @@ from agentlightning.rewards.opinions import Opinions
 from agentlightning.rewards.reward_model import Preferred, RewardModel, RewardModelSettings, Trust
 
 _TO_DO = "Rate more (`agentlightning rate RUN --pairs`), or learn from what there is with the algorithm dpo."
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run's record says of the model, so that a resumed run judges as it did before."""
+
+    trust: Trust
+    num_counted: int
+    """Updates of the policy when this was written; those since then are what `trust` does not know of."""
+    known: list[str]
+    """Rollouts people had spoken of by then."""
 
 
 class LearnedReward:
@@ -74,7 +85,13 @@ class JudgedByModel:
         return f"what people said, and where they said nothing a reward model{': ' + trust.describe() if trust else ''}"
 
     async def prepare(self) -> None:
-        """Learn from all that people said. DataError when it is too little, or did not teach it to agree with them."""
+        """Learn from all that people said; after an interruption, be again what was learned then.
+
+        DataError when it is too little, or did not teach it to agree with them.
+        """
+        self._policies = set(await self._services.policies()) if self._services.policies else set()
+        if await self._restored():
+            return
         opinions = await self._opinions()
         pairs = opinions.pairs()
         if not pairs:
@@ -84,9 +101,32 @@ class JudgedByModel:
             )
         self._known = set(opinions.rollouts)
         trust = await self.model.train(pairs)
+        if trust.is_earned and self._folder is not None:
+            await self.model.save(self._folder)
         await self._tell(trust, f"reward model: {trust.describe()}.")
         if not trust.is_earned:
             raise DataError(f"the reward model is refused: {trust.describe()}. {_TO_DO}")
+
+    async def _restored(self) -> bool:
+        kept = await self._services.kept(self.name) if self._services.kept else None
+        if kept is None or self._folder is None or not self._folder.is_dir():
+            return False
+        then = msgspec.convert(kept, Kept)
+        since = self._num_updates - then.num_counted
+        await self.model.restore(self._folder, msgspec.structs.replace(then.trust, num_updates=since))
+        self._known = set(then.known)
+        if self._services.note:
+            self._services.note(f"reward model, as it was before the interruption: {then.trust.describe()}.")
+        return True
+
+    @property
+    def _folder(self) -> Path | None:
+        return self._services.folder / self.name if self._services.folder is not None else None
+
+    @property
+    def _num_updates(self) -> int:
+        """The first policy is the one that was rated."""
+        return max(0, len(self._policies) - 1)
 
     async def __call__(self, task: Task, trajectory: Trajectory) -> Reward | None:
         said = read_feedback(await self._services.feedback(trajectory.id)) if self._services.feedback else []
@@ -102,7 +142,7 @@ class JudgedByModel:
         return [_with(each, given[each.id]) if each.id in given else each for each in trajectories]
 
     async def _count(self, trajectory: Trajectory) -> None:
-        """The first policy is the one that was rated; each further one is an update."""
+        """Each policy after the first is an update."""
         if trajectory.policy_id in self._policies:
             return
         self._policies.add(trajectory.policy_id)
@@ -136,7 +176,8 @@ class JudgedByModel:
         if self._services.note:
             self._services.note(text)
         if self._services.keep:
-            await self._services.keep("reward_model", text, msgspec.to_builtins(trust))
+            kept = Kept(trust=trust, num_counted=self._num_updates, known=sorted(self._known))
+            await self._services.keep(self.name, text, msgspec.to_builtins(kept))
 
 
 def _with(trajectory: Trajectory, reward: Reward) -> Trajectory:

@@ -13,6 +13,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -76,6 +77,8 @@ class RewardModel:
     def __init__(self, engine: Engine, settings: RewardModelSettings | None = None, trust: Trust | None = None) -> None:
         self.engine = engine
         self.settings = settings or RewardModelSettings()
+        self._weights = self.settings.adapter
+        """What rates: the adapter as it is, or a version that was read."""
         self.trust = trust
         """Kept by whoever checkpoints the adapter, and given back with it."""
 
@@ -86,6 +89,7 @@ class RewardModel:
         refuses. Training goes on from where the adapter is.
         """
         learned, held_out = self._split(pairs)
+        self._weights = self.settings.adapter
         given = [Pair(better=await self._sample(pair.better), worse=await self._sample(pair.worse)) for pair in learned]
         chance = random.Random(self.settings.seed)
         for _ in range(self.settings.epochs):
@@ -99,6 +103,15 @@ class RewardModel:
         measured = await self._agreement(held_out)
         self.trust = Trust(held_out=measured, num_pairs=len(given), centre=math.fsum(seen) / len(seen))
         return self.trust
+
+    async def save(self, folder: Path) -> None:
+        """Write what rates. What is known about it, `trust`, is kept by whoever keeps the folder."""
+        await self.engine.save(await self.engine.snapshot(self.settings.adapter), folder)
+
+    async def restore(self, folder: Path, trust: Trust) -> None:
+        """Rate as the model that was saved, and trust it as far as it was trusted. Nothing is trained."""
+        self._weights = await self.engine.load(folder)
+        self.trust = trust
 
     async def check(self, pairs: Sequence[Preferred]) -> Trust:
         """Fresh human choices between rollouts of the policy as it is now: is the model still right about them?
@@ -187,7 +200,7 @@ class RewardModel:
         return agreement(same, len(pairs), len({pair.better.task for pair in pairs}))
 
     async def _rated(self, samples: Sequence[Sample]) -> list[float]:
-        ratings = await self.engine.rate(samples, adapter=self.settings.adapter)
+        ratings = await self.engine.rate(samples, adapter=self._weights)
         if not all(math.isfinite(rating) for rating in ratings):
             raise DataError("the reward model rates a rollout with no finite number. Lower its learning_rate.")
         return ratings

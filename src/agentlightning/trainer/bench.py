@@ -40,7 +40,7 @@ from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error,
 from agentlightning.trainer.runner import Runner, model_failure
 from agentlightning.trainer.tapes import fill_tape
 from agentlightning.trainer.tasks import doubts
-from agentlightning.trainer.weights import Weights
+from agentlightning.trainer.weights import Weights, work_folder
 
 ORIGINAL = Policy()
 
@@ -182,6 +182,9 @@ class Bench:
             opinions=self.opinions,
             note=self.note,
             keep=self._keep,
+            kept=self._kept,
+            policies=self._policies,
+            folder=work_folder(self.config) / self.run_id,
         )
         function: Any = bound(reward, services)
         await self._prepare(function)
@@ -213,6 +216,16 @@ class Bench:
     async def _keep(self, name: str, text: str, about: dict[str, Any]) -> None:
         body = {"text": text, "stage": "", "metrics": {}, name: about}
         await self.store.append([make_record("log", new_id("l"), body, run=self.run_id)])
+
+    async def _kept(self, name: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = None
+        async for stored in self.store.read("log", {"run": self.run_id}):
+            found = stored.record.body.get(name, found)
+        return found
+
+    async def _policies(self) -> list[str]:
+        where = {"run": self.run_id}
+        return list(dict.fromkeys([s.record.body.get("policy_id", "") async for s in self.store.read("rollout", where)]))
 
     async def _ask_judge(self, messages: list[Message]) -> Reply:
         key = scoring.question_key("judge", messages)

@@ -198,13 +198,13 @@ def _actor(work: Handoff, plan: JobPlan) -> dict[str, Any]:
 
 
 def _minibatch(work: Handoff) -> int:
-    size, whole = math.ceil(batch_size(work) / work.num_minibatches), batch_size(work)
-    if whole % size:
+    whole = batch_size(work)
+    if whole % work.num_minibatches:
         raise ConfigError(
             f"engine verl cuts {whole} tasks into {work.num_minibatches} mini-batches of one size, which does not come "
             "out even. Choose batch_size as a multiple of num_minibatches."
         )
-    return size
+    return whole // work.num_minibatches
 
 
 def _optimiser(work: Handoff) -> dict[str, Any]:
