@@ -224,8 +224,8 @@ class Bench:
         return found
 
     async def _policies(self) -> list[str]:
-        where = {"run": self.run_id}
-        return list(dict.fromkeys([s.record.body.get("policy_id", "") async for s in self.store.read("rollout", where)]))
+        rollouts = [stored.record.body async for stored in self.store.read("rollout", {"run": self.run_id})]
+        return list(dict.fromkeys(body.get("policy_id", "") for body in rollouts))
 
     async def _ask_judge(self, messages: list[Message]) -> Reply:
         key = scoring.question_key("judge", messages)
