@@ -75,6 +75,31 @@ def test_the_test_tasks_are_touched_once_at_the_end(server: FakeOpenAI, tmp_path
     assert not any(text in prompt for text in secret for prompt in asked if "<runs>" in prompt)
 
 
+def test_a_prompt_the_baseline_shows_too_seldom_is_looked_for_in_a_few_training_tasks(
+    server: FakeOpenAI, tmp_path: Path
+) -> None:
+    def answer(question: str) -> str:
+        is_odd = int(question.split()[-1]) % 2
+        other = "You are the librarian. Repeat the question of the reader word by word, and add nothing to it."
+        messages = [{"role": "system", "content": other if is_odd else PROMPT}, {"role": "user", "content": question}]
+        answered = CLIENT.post(f"{server.base_url}/chat/completions", json={"model": "m", "messages": messages})
+        return answered.json()["choices"][0]["message"]["content"]
+
+    tasks = loud_tasks(30)
+    even, odd = tasks[0::2], tasks[1::2]
+    splits = {"train": [*even[:6], *odd[:8]], "validation": [*even[6:9], odd[8]], "test": "none"}
+    made = Trainer(
+        wrap_agent(answer, name="parrot"),
+        data_dir=tmp_path / "data",
+        output_dir=tmp_path / "out",
+        progress=False,
+        max_epochs=1,
+    )
+    result = made.train(splits)
+    assert {site.coverage for site in result.policy.sites} == {1.0} and len(result.policy.sites) == 2
+    assert not any("left alone" in note for note in result.notes)
+
+
 def test_an_agent_that_cannot_be_improved_is_kept(server: FakeOpenAI, tmp_path: Path) -> None:
     server.reply(lambda body: "nonsense" if "<runs>" in str(body) else "no")
     result = trainer(server, tmp_path).train(loud_tasks())

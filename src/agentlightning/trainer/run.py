@@ -23,14 +23,14 @@ from agentlightning.data.trajectory import Group
 from agentlightning.engine.base import LearnsElsewhere
 from agentlightning.errors import AgentError, BudgetExhausted, ContextTooLong, DataError
 from agentlightning.interception.endpoint import SeenEndpoint
-from agentlightning.interception.sites import MIN_COVERAGE, SiteReport, discover_sites
+from agentlightning.interception.sites import MIN_COVERAGE, SiteReport
 from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
 from agentlightning.trainer.config_sections import CarryOn
 from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
-from agentlightning.trainer.observed import observed_calls
+from agentlightning.trainer.observed import find_sites, observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
 from agentlightning.trainer.plan import describe_plan, most_rollouts
 from agentlightning.trainer.resolve import PlannedStage, groups_of
@@ -216,7 +216,8 @@ class Run(Bench):
         asked = asked_for(self.config.agent.target_agents, self.stages)
         for silent in check_seen(asked, self.agent, {observed.call.agent for observed in calls}):
             self.note(silent)
-        report = await self._sites_on_record() or discover_sites(calls)
+        report = await self._sites_on_record()
+        report = report or await find_sites(self.rollouts, self.splits.train, self.budget)
         sites = [*report.sites, *(site for site, _ in report.unusable)]
         await self.store.append([make_record("site", site.id, site, run=self.run_id) for site in sites])
         for site, reason in report.unusable:
