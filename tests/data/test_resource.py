@@ -138,12 +138,10 @@ def test_of_two_sites_of_one_tool_the_one_that_matches_owns_it() -> None:
     assert applied.call.tools == [tool("find", "New words.")]
 
 
-def test_several_text_parts_are_not_edited() -> None:
+def test_a_slot_that_reaches_into_further_parts_leaves_them_their_text() -> None:
     parts = [{"type": "text", "text": "Answer this: a"}, {"type": "text", "text": "b"}]
-    given = call(says("user", parts))
-    applied = Policy().with_prompt(PREFIX, "New ⟦input⟧").apply(given)
-    assert applied.call == given
-    assert applied.missed == ("bot:prefix",)
+    applied = Policy().with_prompt(PREFIX, "New ⟦input⟧").apply(call(says("user", parts)))
+    assert [part["text"] for part in applied.call.messages[0]["content"]] == ["New a", "b"]
 
 
 def test_an_empty_site_inserts_a_system_message_before_everything() -> None:
@@ -240,8 +238,23 @@ def test_the_places_of_instruction_text_in_a_call() -> None:
     assert instruction_index(messages[:1], "system") is None
 
 
-def test_only_a_message_with_exactly_one_text_is_editable() -> None:
+def test_texts_of_a_user_are_edited_in_their_places() -> None:
+    image, cached = {"type": "image_url"}, {"type": "text", "text": "Name it:\n", "cache_control": {"type": "x"}}
+    message = says("user", [{"type": "text", "text": "Look."}, image, cached, {"type": "text", "text": "cat or dog"}])
+    assert editable_text(message) == "Look.\n⟦¶⟧\nName it:\n\n⟦¶⟧\ncat or dog"
+    site = PromptSite("bot:prefix", "bot", "prefix", "Look.\n⟦a⟧\nName it:\n\n⟦b⟧\n⟦input⟧")
+    applied = Policy().with_prompt(site, "Look well.\n⟦a⟧\nSay what it is: ⟦b⟧⟦input⟧").apply(call(message))
+    assert applied.call.messages[0]["content"] == [
+        {"type": "text", "text": "Look well."},
+        image,
+        cached | {"text": "Say what it is: "},
+        {"type": "text", "text": "cat or dog"},
+    ]
+
+
+def test_a_message_without_text_or_with_our_own_mark_is_not_editable() -> None:
     assert editable_text(says("user", "a")) == "a"
+    assert editable_text(says("user", [{"type": "text", "text": "a ⟦¶⟧"}, {"type": "text", "text": "b"}])) is None
     assert editable_text(says("user", [{"type": "text", "text": "a"}, {"type": "image_url"}])) == "a"
     assert editable_text(says("user", [{"type": "image_url"}])) is None
     assert editable_text(says("assistant", None)) is None

@@ -427,13 +427,26 @@ def test_instructions_in_several_parts_are_one_site_with_a_paragraph_for_each() 
     assert the_site(report).template == "You are kind.\n\nYou are brief."
 
 
-def test_instructions_around_an_image_are_reported_and_get_no_empty_site() -> None:
+def test_instructions_around_an_image_keep_their_places() -> None:
     parts = [{"type": "text", "text": "You see"}, {"type": "image_url"}, {"type": "text", "text": "and are brief."}]
-    report = discover_sites([seen(i, q, system=parts) for i, q in enumerate(QUESTIONS)])
-    assert report.sites == []
-    ((site, reason),) = report.unusable
-    assert (site.id, site.num_observed) == ("bot:system", 10)
-    assert "several text parts" in reason
+    site = the_site(discover_sites([seen(i, q, system=parts) for i, q in enumerate(QUESTIONS)]))
+    assert site.template == "You see\n⟦text_1⟧\nand are brief."
+
+
+def test_a_users_parts_are_one_site_of_instructions_and_input() -> None:
+    def asked(task: int) -> ObservedCall:
+        parts = ["Classify the ticket as billing or other.", f"<ticket>\n{QUESTIONS[task]}\n</ticket>"]
+        content = [{"type": "text", "text": part} for part in parts]
+        return ObservedCall(f"t-{task}", QUESTIONS[task], Call("bot", "m", [{"role": "user", "content": content}]))
+
+    calls = [asked(task) for task in range(8)]
+    site = the_site(discover_sites(calls))
+    template = "Classify the ticket as billing or other.\n⟦text_1⟧\n<ticket>\n⟦input⟧\n</ticket>"
+    assert (site.kind, site.template, site.coverage) == ("prefix", template, 1.0)
+    applied = Policy().with_prompt(site, site.template.replace("other.", "other, in one word.")).apply(calls[0].call)
+    first, second = applied.call.messages[0]["content"]
+    assert first["text"] == "Classify the ticket as billing or other, in one word."
+    assert second["text"] == f"<ticket>\n{QUESTIONS[0]}\n</ticket>"
 
 
 def described(name: str, text: str | None) -> dict[str, Any]:

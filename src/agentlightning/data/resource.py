@@ -7,6 +7,7 @@ A policy is immutable and named by its content, so "which prompt was this rollou
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -20,6 +21,9 @@ SiteKind = Literal["system", "prefix", "tool"]
 """system: the system, developer or instructions text. prefix: the fixed part of the first user message, and of later
 ones that have it too. tool: the description of one tool; its name and parameters are never touched."""
 INSTRUCTING = ("system", "developer")
+_PART_END = "⟦¶⟧"
+"""Stands in a text where one part of its message ends and the next begins."""
+_AT_PART_END = re.compile(rf"\n?{_PART_END}\n?")
 MESSAGE_KINDS: tuple[SiteKind, ...] = ("system", "prefix")
 """The kinds that stand in messages."""
 SlotType = Literal["text", "number", "date", "time", "id", "list", "json"]
@@ -238,18 +242,24 @@ def tool_description(tool: dict[str, Any]) -> str:
 
 
 def editable_text(message: Message) -> str | None:
-    """The one text of a message, or None when it has none or several (images may stand beside it).
+    """The text of a message, or None when it has none (images may stand beside it).
 
-    Several texts of instructions count as one, a paragraph each: nothing stands between them there.
+    Several texts of instructions count as one, a paragraph each: nothing stands between them there. A user's texts, and
+    those with something between them, keep their places: a mark tells where one ends, and is a slot like any other.
     """
     content = message.get("content")
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         texts = [part["text"] for part in content if _has_text(part)]
-        is_joined = message.get("role") in INSTRUCTING and len(texts) == len(content)
-        return "\n\n".join(texts) if texts and (is_joined or len(texts) == 1) else None
+        if any(_PART_END in text for text in texts):
+            return None
+        return ("\n\n" if _are_one_text(message) else f"\n{_PART_END}\n").join(texts) if texts else None
     return None
+
+
+def _are_one_text(message: Message) -> bool:
+    return message.get("role") in INSTRUCTING and all(map(_has_text, message["content"]))
 
 
 def _steer(messages: list[Message], site: PromptSite, text: str) -> list[Message] | None:
@@ -269,10 +279,11 @@ def _with_text(message: Message, text: str) -> Message:
     content = message["content"]
     if isinstance(content, str):
         return {**message, "content": text}
-    if sum(map(_has_text, content)) > 1:
+    if len(content) > 1 and _are_one_text(message):
         # The last part's own fields are kept: a cache mark there holds for all the text before it.
         return {**message, "content": [{**content[-1], "text": text}]}
-    return {**message, "content": [{**part, "text": text} if _has_text(part) else part for part in content]}
+    texts = iter(_AT_PART_END.split(text))
+    return {**message, "content": [{**part, "text": next(texts)} if _has_text(part) else part for part in content]}
 
 
 def _has_text(part: Any) -> bool:

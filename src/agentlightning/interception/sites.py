@@ -89,12 +89,8 @@ def discover_sites(
 def _judged_sites(
     agent: str, kind: SiteKind, calls: Sequence[ObservedCall], min_coverage: float
 ) -> list[tuple[PromptSite, str | None]]:
-    texts, num_unreadable = _texts_at(kind, calls)
-    judged = _judged_texts(PromptSite(f"{agent}:{kind}", agent, kind, ""), texts, min_coverage)
-    if num_unreadable:
-        site = PromptSite(_site_id(agent, kind, len(judged)), agent, kind, "", num_observed=num_unreadable)
-        judged.append((site, f"{num_unreadable} calls carry it in several text parts; only a single one is edited."))
-    return judged
+    place = PromptSite(f"{agent}:{kind}", agent, kind, "")
+    return _judged_texts(place, _texts_at(kind, calls), min_coverage)
 
 
 def _judged_tools(
@@ -135,10 +131,6 @@ def _settled(prompt: Prompt, min_coverage: float) -> Prompt:
     return rough if share is not None and share >= min_coverage and _is_instruction(rough.template) else prompt
 
 
-def _site_id(agent: str, kind: SiteKind, index: int) -> str:
-    return _numbered(f"{agent}:{kind}", index)
-
-
 def _numbered(name: str, index: int) -> str:
     return name + (f"-{index + 1}" if index else "")
 
@@ -155,7 +147,7 @@ def _why_unusable(coverage: float | None, missed: Sequence[str], min_coverage: f
 
 
 def _empty_site(agent: str, calls: Sequence[ObservedCall], min_coverage: float) -> tuple[PromptSite, str | None]:
-    site = PromptSite(_site_id(agent, "system", 0), agent, "system", "")
+    site = PromptSite(f"{agent}:system", agent, "system", "")
     if not calls:
         return site, f"No model call of an agent named {agent!r} was seen."
     free = sum(instruction_index(observed.call.messages, "system") is None for observed in calls)
@@ -169,24 +161,20 @@ def _empty_site(agent: str, calls: Sequence[ObservedCall], min_coverage: float) 
     )
 
 
-def _texts_at(kind: SiteKind, calls: Sequence[ObservedCall]) -> tuple[list[Text], int]:
-    """The distinct texts at a place with their tokens, and how many calls have it in parts that cannot be edited.
+def _texts_at(kind: SiteKind, calls: Sequence[ObservedCall]) -> list[Text]:
+    """The distinct texts at a place with their tokens.
 
     A first user message is read where a conversation begins; later calls only repeat it (or a summary of it).
     """
     if kind == "prefix":
         calls = [observed for observed in calls if not _is_continued(observed.call)] or calls
     found: list[tuple[ObservedCall, str]] = []
-    num_unreadable = 0
     for observed in calls:
         index = instruction_index(observed.call.messages, kind)
-        if index is None or not message_text(message := observed.call.messages[index]).strip():
-            continue
-        if (content := editable_text(message)) is None:
-            num_unreadable += 1
-            continue
-        found.append((observed, content))
-    return _distinct(found), num_unreadable
+        content = editable_text(observed.call.messages[index]) if index is not None else None
+        if content is not None and content.strip():
+            found.append((observed, content))
+    return _distinct(found)
 
 
 def _distinct(found: Sequence[tuple[ObservedCall, str]]) -> list[Text]:
