@@ -70,9 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"errors", "data", "interception", "store", "algorithms", "rewards", "adapters", "trainer"},
 }
 
-ADAPTER_GROUND = set(
-    "base function module_tools runnables watching within tool_calls call_stack copying structure instructions".split()
-)
+ADAPTER_GROUND = set("base function module_tools runnables watching within tool_calls call_stack copying".split())
 """What adapters share: the contract, listening to frameworks, plain Python functions with their tools (which SDK
 adapters stand on), and LangChain's runnables (which LangGraph's graphs are, too). Beyond it an adapter imports only its
 own hooks; only the door, `wrap`, knows them all."""
@@ -290,8 +288,9 @@ def test_adapters_do_not_import_each_other(modules: dict[str, Module]):
 
 
 def _own_hooks(adapter: str) -> set[str]:
-    """`autogen` may import `autogen_hooks` and `autogen_tools`; runnables have theirs."""
-    own = {f"{adapter}_hooks", f"{adapter}_tools"}
+    """`autogen` may import `autogen_hooks`, `autogen_tools`, …; runnables have theirs."""
+    base = re.sub("_(hooks|tools|structure)$", "", adapter)
+    own = {f"{base}_{part}" for part in ("hooks", "tools", "structure")}
     return own | {f"{PACKAGE}.adapters.runnable_hooks"} if adapter.endswith("runnables") else own
 
 

@@ -17,11 +17,12 @@ from tests.servers import FakeOpenAI
 
 from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.adapters import autogen_hooks, watching
+from agentlightning.interception import fingerprint
 from agentlightning.trainer.config import config_from
 from agentlightning.trainer.resolve import load_agent
 
 HELLO = question("hello")
-NAMING = [name for name, hook in watching._HOOKS.items() if hook == "autogen_hooks:watch_agents"]
+NAMING = [name for name, hook in watching.HOOKS.items() if hook == "autogen_hooks:watch_agents"]
 FILE = """
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.teams import RoundRobinGroupChat
@@ -226,10 +227,67 @@ def test_canary_clients_answer_from_caches_there(name: str) -> None:
     assert hasattr(getattr(ChatCompletionCache, name), "__wrapped__")
 
 
+def test_without_any_hook_the_instructions_name_the_speaker(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autogen_agentchat.agents import AssistantAgent
+
+    wrap_agent(lambda x: x)
+    for name in NAMING:
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "trace_invoke_agent_span", module.trace_invoke_agent_span.__wrapped__.__wrapped__)
+    turn: Any = AssistantAgent.on_messages_stream
+    monkeypatch.setattr(AssistantAgent, "on_messages_stream", getattr(turn, "__wrapped__", turn))
+    monkeypatch.setattr("agentlightning.adapters.autogen.name_turns", lambda kind: None)
+    monkeypatch.setattr(watching, "_missing", {})
+    monkeypatch.setattr(fingerprint, "_known", {})
+    autogen_hooks.watch_agents(object())
+    agent = wrap_agent(AutoGenCase().team(server))
+    assert rollout(agent, HELLO).speakers == ["writer", "critic"]
+    assert agent.adapter.health()[-1] == "where that fails, its agents are told apart by their instructions."
+
+
 @pytest.mark.parametrize("module", NAMING)
 def test_canary_the_turns_of_agents_are_named(module: str) -> None:
     assert hasattr(importlib.import_module(module), "trace_invoke_agent_span")
     assert not watching.missing("autogen")
+
+
+def test_structures_say_by_which_rule_the_next_one_speaks(server: FakeOpenAI) -> None:
+    from autogen_agentchat.agents import AssistantAgent, SocietyOfMindAgent
+    from autogen_agentchat.teams import DiGraphBuilder, GraphFlow, RoundRobinGroupChat, SelectorGroupChat, Swarm
+
+    def links(team: Any) -> list[tuple[str, str, str]]:
+        return [(each.source, each.how, each.target) for each in wrap_agent(team).adapter.structure().links]
+
+    writer, critic = agents(server)
+    handing = AssistantAgent("writer", client_for(server), system_message=WRITER, handoffs=["critic"])
+    graph = DiGraphBuilder().add_node(writer).add_node(critic).add_edge(writer, critic, condition="done").build()
+    society = SocietyOfMindAgent("society", RoundRobinGroupChat([writer, critic]), client_for(server))
+    assert links(RoundRobinGroupChat([writer, critic])) == [("writer", "then", "critic"), ("critic", "then", "writer")]
+    assert links(Swarm([handing, critic])) == [("writer", "may hand over to", "critic")]
+    assert links(GraphFlow([writer, critic], graph)) == [("writer", "if done", "critic"), ("critic", "then", "end")]
+    selector = SelectorGroupChat([writer, critic], client_for(server), name="panel")
+    assert links(selector) == [("panel", "chooses", "writer"), ("panel", "chooses", "critic")]
+    assert links(society)[0] == ("society", "speaks for", "RoundRobinGroupChat")
+    [first, second] = wrap_agent(selector).adapter.structure().members
+    assert (first.name, first.instructions, second.description) == ("writer", WRITER, "the critic")
+
+
+@pytest.mark.parametrize("name", ["_system_messages", "_handoffs", "_workbench"])
+def test_canary_agents_show_how_they_are_built(server: FakeOpenAI, name: str) -> None:
+    assert hasattr(agents(server)[0], name)
+
+
+def test_canary_agents_around_others_show_them(server: FakeOpenAI) -> None:
+    from autogen_agentchat.agents import MessageFilterAgent, MessageFilterConfig, SocietyOfMindAgent
+    from autogen_agentchat.teams import DiGraphBuilder, GraphFlow, RoundRobinGroupChat
+
+    [writer, _] = agents(server)
+    team = RoundRobinGroupChat([writer])
+    assert SocietyOfMindAgent("s", team, client_for(server))._team is team
+    assert MessageFilterAgent("f", writer, MessageFilterConfig(per_source=[]))._wrapped_agent is writer
+    assert GraphFlow([writer], DiGraphBuilder().add_node(writer).build())._graph.nodes["writer"].edges == []
 
 
 @pytest.mark.parametrize("name", ["_participants", "_runtime", "_initialized"])

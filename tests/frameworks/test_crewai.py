@@ -12,7 +12,8 @@ from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 
 from agentlightning import wrap_agent
-from agentlightning.adapters import watching
+from agentlightning.adapters import crewai_hooks, watching
+from agentlightning.interception import fingerprint
 
 HELLO = question("hello")
 
@@ -86,6 +87,46 @@ def test_a_flow_runs_anew_for_each_rollout(server: FakeOpenAI, form: str) -> Non
         ("one", ["writer"], None),
         ("two", ["writer"], None),
     ]
+
+
+@pytest.fixture
+def unhooked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if CrewAI had no hooks."""
+    from crewai import hooks
+
+    wrap_agent(lambda x: x)
+    hooks.unregister_before_llm_call_hook(crewai_hooks._note_speaker)
+    hooks.unregister_before_tool_call_hook(crewai_hooks._note_speaker)
+    monkeypatch.setattr("agentlightning.interception.scope._FINDERS", [])
+    monkeypatch.setattr(watching, "_missing", {})
+    monkeypatch.setattr(fingerprint, "_known", {})
+    crewai_hooks.watch_calls(object())
+    yield
+    crewai_hooks.watch_calls(hooks)
+
+
+def test_without_hooks_the_call_stack_names_the_speaker(server: FakeOpenAI, unhooked: None) -> None:
+    agent = wrap_agent(CrewAICase().team(server))
+    assert rollout(agent, HELLO).speakers == ["writer", "critic"]
+    assert "agents are told apart by the call stack." in agent.adapter.health()[0]
+
+
+def test_without_hooks_and_stack_the_backstory_names_the_speaker(
+    server: FakeOpenAI, unhooked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentlightning.interception.scope._FINDERS", [])
+    agent = wrap_agent(CrewAICase().team(server))
+    assert rollout(agent, HELLO).speakers == ["writer", "critic"]
+    assert agent.adapter.health()[-1] == "where that fails, its agents are told apart by their instructions."
+
+
+def test_canary_tools_record_themselves() -> None:
+    from crewai.tools.base_tool import BaseTool, Tool
+    from crewai.tools.structured_tool import CrewStructuredTool
+
+    wrap_agent(lambda x: x)
+    for method in (BaseTool.run, Tool.run, CrewStructuredTool.invoke, CrewStructuredTool.ainvoke):
+        assert hasattr(method, "__wrapped__")
 
 
 @pytest.mark.parametrize("name", ["register_before_llm_call_hook", "register_before_tool_call_hook"])

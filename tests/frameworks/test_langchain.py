@@ -17,6 +17,7 @@ from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.adapters import watching
 from agentlightning.adapters.runnables import answer_of
 from agentlightning.errors import AgentError
+from agentlightning.interception import fingerprint
 
 HELLO = question("hello")
 
@@ -83,6 +84,29 @@ def test_an_executor_with_an_async_tool_runs(server: FakeOpenAI) -> None:
     done = rollout(wrap_agent(executor), question("tool moon"))
     assert (done.output, done.speakers) == ("meaning of moon", ["writer", "writer"])
     assert [(step.name, step.agent) for step in done.tools] == [("look", "writer")]
+
+
+def test_executors_without_their_hook_are_told_apart_by_their_prompts(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from langchain_classic.agents import AgentExecutor
+
+    wrap_agent(lambda x: x)
+    for name in ("invoke", "ainvoke"):
+        monkeypatch.setattr(AgentExecutor, name, getattr(AgentExecutor, name).__wrapped__)
+    monkeypatch.setattr(watching, "_missing", {})
+    monkeypatch.setattr(fingerprint, "_known", {})
+    watching.listen("langchain_classic.agents.agent", "runnable_hooks:watch_executors", object())
+    agent = wrap_agent(AgentExecutorCase().team(server))
+    assert rollout(agent, HELLO).speakers == ["writer", "critic"]
+    assert "has no AgentExecutor: agent executors are not told apart." in agent.adapter.health()[0]
+    assert agent.adapter.health()[1] == "where that fails, its agents are told apart by their instructions."
+
+
+def test_canary_executors_show_the_loop_inside(server: FakeOpenAI) -> None:
+    wrap_agent(lambda x: x)
+    executor = AgentExecutorCase().executor("writer", WRITER, model(server), [], stream=False)
+    assert hasattr(executor.agent, "runnable") and hasattr(type(executor).invoke, "__wrapped__")
 
 
 def test_fields_that_do_not_fit_name_those_that_do(server: FakeOpenAI) -> None:

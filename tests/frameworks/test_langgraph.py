@@ -9,12 +9,15 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.tools import InjectedToolCallId
-from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
+from tests.contract.adapters.cases.langchain_case import LangChainCase
+from tests.contract.adapters.cases.langgraph_case import LangGraphCase
+from tests.contract.adapters.model import CRITIC, WRITER, chat_model, lookup, question
 from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 from typing_extensions import TypedDict
 
 from agentlightning import Policy, PromptSite, wrap_agent
+from agentlightning.adapters import runnable_hooks, watching
 from agentlightning.errors import AgentError
 from agentlightning.interception.tools import Tape
 from agentlightning.trainer.config import config_from
@@ -204,6 +207,37 @@ def test_a_graph_that_is_not_compiled_is_refused_with_the_remedy() -> None:
 
     with pytest.raises(AgentError, match=r"wrap graph\.compile\(\)"):
         wrap_agent(StateGraph(Draft), "langgraph")
+
+
+def test_without_the_running_config_the_call_stack_names_the_node(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentlightning.interception.scope._FINDERS", [])
+    monkeypatch.setattr(watching, "_missing", {})
+    runnable_hooks.watch_runs(object())
+    for case in (LangGraphCase(), LangChainCase()):
+        agent = wrap_agent(case.team(server))
+        done = rollouts(agent, [HELLO, question("again")])
+        assert [each.speakers for each in done] == [["writer", "critic"]] * 2
+        assert "has no ensure_config: nodes of graphs are told apart by the call stack" in agent.adapter.health()[0]
+
+
+def test_canary_nodes_run_as_tasks_that_show_their_config(server: FakeOpenAI) -> None:
+    from langgraph.types import PregelExecutableTask
+
+    assert {"name", "config"} <= set(PregelExecutableTask.__dataclass_fields__)
+
+
+def test_the_structure_is_the_graphs(server: FakeOpenAI) -> None:
+    built = wrap_agent(LangGraphCase().team(server, tool=lookup)).adapter.structure()
+    assert [(each.source, each.how, each.target) for each in built.links] == [
+        ("start", "then", "writer"),
+        ("tools", "then", "writer"),
+        ("writer", "if end", "critic"),
+        ("writer", "may go to", "tools"),
+        ("critic", "then", "end"),
+    ]
+    assert built.tools == {"lookup": "Look a word up."}
 
 
 def test_a_function_with_a_graph_inside_names_its_nodes(server: FakeOpenAI) -> None:

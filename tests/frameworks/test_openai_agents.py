@@ -13,6 +13,7 @@ from tests.servers import FakeOpenAI
 
 from agentlightning import wrap_agent
 from agentlightning.adapters import openai_agents_hooks, watching
+from agentlightning.interception import fingerprint
 
 
 def test_canary_runs_prepare_the_models_input_there() -> None:
@@ -95,6 +96,46 @@ def test_a_shell_that_runs_here_is_a_step_and_can_be_stubbed() -> None:
         done = rollout(wrap_agent(agent), question("clean up"))
     assert commands == ["rm -r data"] and done.output == "done"
     assert (done.tools[0].name, done.tools[0].arguments["action"]["commands"]) == ("shell", ["rm -r data"])
+
+
+def test_without_hook_and_stack_the_instructions_name_the_speaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.run_internal import run_loop
+
+    wrap_agent(lambda x: x)
+    monkeypatch.setattr(run_loop, "maybe_filter_model_input", run_loop.maybe_filter_model_input.__wrapped__)
+    monkeypatch.setattr(watching, "_missing", {})
+    monkeypatch.setattr(fingerprint, "_known", {})
+    openai_agents_hooks.watch_runs(object())
+    monkeypatch.setattr("agentlightning.interception.scope._FINDERS", [])
+    with FakeOpenAI(chat_model) as server:
+        agent = wrap_agent(OpenAIAgentsCase().team(server))
+        assert rollout(agent, question("hello")).speakers == ["writer", "critic"]
+    assert agent.adapter.health()[-1] == "where that fails, its agents are told apart by their instructions."
+
+
+def test_the_structure_shows_handoffs_and_agents_used_as_tools() -> None:
+    from agents import Agent
+
+    critic = Agent(name="critic", handoff_description="judges")
+    helper = Agent(name="helper", instructions=WRITER)
+    writer = Agent(name="writer", instructions=WRITER, handoffs=[critic], tools=[helper.as_tool("ask", "Ask.")])
+    built = wrap_agent(writer).adapter.structure()
+    assert [(each.source, each.how, each.target) for each in built.links] == [
+        ("writer", "may hand over to", "critic"),
+        ("writer", "uses", "helper"),
+    ]
+    assert [(each.name, each.instructions, each.description, each.tools) for each in built.members] == [
+        ("writer", WRITER, "", ["ask"]),
+        ("critic", "", "judges", []),
+        ("helper", WRITER, "", []),
+    ]
+
+
+def test_canary_agents_hand_out_tools_that_record_themselves() -> None:
+    from agents.agent import AgentBase
+
+    wrap_agent(lambda x: x)
+    assert hasattr(AgentBase.get_all_tools, "__wrapped__")
 
 
 def test_canary_tools_show_the_agent_behind_them() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentlightning.adapters.autogen_hooks import name_turns
+from agentlightning.adapters.autogen_structure import links_of, member_of
 from agentlightning.adapters.autogen_tools import (
     RUNNERS,
     STATIC,
@@ -22,6 +23,7 @@ from agentlightning.adapters.autogen_tools import (
 from agentlightning.adapters.base import ObjectAdapter, loaded, text_of_input
 from agentlightning.adapters.copying import copy_of
 from agentlightning.adapters.watching import missing
+from agentlightning.data.structure import Structure
 
 _SHARED = (
     "autogen_core.models.ChatCompletionClient",
@@ -70,6 +72,13 @@ class AutoGenAdapter(ObjectAdapter):
 
     def tools(self) -> Mapping[str, str]:
         return {name: text for each in _everybody(self.sample) for name, text in described_tools(each).items()}
+
+    def structure(self) -> Structure:
+        names = set(self.members())
+        members = [member_of(each) for each in _everybody(self.sample) if not _is_team(each) and each.name in names]
+        links = [link for each in _everybody(self.sample) for link in links_of(each, is_team=_is_team(each))]
+        kind = f"{self.name} {type(self.sample).__name__}"
+        return Structure(self.label(), kind, list({m.name: m for m in members}.values()), links, dict(self.tools()))
 
     def attach_tools(self, names: Mapping[str, Any]) -> None:
         if not self._servers():  # only a running server knows its tools

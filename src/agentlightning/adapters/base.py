@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from agentlightning.adapters import watching
+from agentlightning.data.structure import Member, Structure
 from agentlightning.errors import AgentError, near_miss
+from agentlightning.interception.fingerprint import can_be_known
 
 _MAKES = re.compile(
     r"(?i)^(?!run|main|start|ask)((create|make|build|get|new)_\w*|\w*(team|crew|graph|agent|chain|flow|app|workflow))$"
@@ -70,6 +72,10 @@ class Adapter:
     def tools(self) -> Mapping[str, str]:
         """Tools known before the first run: name → description."""
         return {}
+
+    def structure(self) -> Structure:
+        """How it is built, for people. Members with instructions can be told apart by them when all else fails."""
+        return Structure(self.label(), self.name, [Member(name) for name in self.members()], tools=dict(self.tools()))
 
     def attach_tools(self, names: Mapping[str, Any]) -> None:
         """Make the named tools' calls visible (and their modes effective). AgentError names one that is not there."""
@@ -145,6 +151,10 @@ class ObjectAdapter(Adapter):
 
     def health(self) -> list[str]:
         lines = watching.missing(self.name)
+        if lines and len(members := self.structure().members) > 1:
+            unknown = [member.name for member in members if not can_be_known(member.instructions)]
+            but = f", but not {', '.join(unknown)}" if unknown else ""
+            lines.append(f"where that fails, its agents are told apart by their instructions{but}.")
         if self.why_not_copied:
             remedy = "Wrap a function that makes it (def create_agent(): …) and they run side by side."
             lines.append(f"{self.why_not_copied}. Its rollouts run one at a time. {remedy}")

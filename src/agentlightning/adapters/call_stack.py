@@ -6,18 +6,20 @@ Slower than a ContextVar, and blind to what runs in another thread than its agen
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def speaker_on_stack(
-    kinds: tuple[type, ...], *, variables: Iterable[str] = ("self",), name: str = "name"
+    kinds: tuple[type, ...], *, variables: Iterable[str] = ("self",), name_of: Callable[[Any], str | None]
 ) -> str | None:
-    """The name of the innermost agent (an instance of `kinds`) that is at work in this thread, or None."""
+    """The name of the innermost agent (an instance of `kinds` that has one) at work in this thread, or None."""
     wanted = tuple(variables)
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         for variable in wanted:
-            if variable in frame.f_code.co_varnames and isinstance(found := frame.f_locals.get(variable), kinds):
-                return str(getattr(found, name)).strip()
+            is_held = variable in frame.f_code.co_varnames and isinstance(frame.f_locals.get(variable), kinds)
+            if is_held and (name := name_of(frame.f_locals[variable])):
+                return name
         frame = frame.f_back
     return None

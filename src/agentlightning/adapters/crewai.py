@@ -7,8 +7,11 @@ from typing import Any
 
 from agentlightning.adapters.base import ObjectAdapter, loaded
 from agentlightning.adapters.crewai_hooks import role_of
+from agentlightning.data.structure import Link, Member, Structure, in_turn
 from agentlightning.errors import AgentError
 
+MANAGER = "Crew Manager"
+"""The role of the manager that CrewAI makes itself, for crews that name a model for it but no agent."""
 _CREW, _FLOW = "crewai.crew.Crew", "crewai.flow.flow.Flow"
 
 
@@ -25,14 +28,15 @@ class CrewAIAdapter(ObjectAdapter):
 
     @property
     def knows_all_members(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return _is_crew(self.sample)
+        return _is_crew(self.sample) and not self.sample.planning  # planning brings an agent of CrewAI's own
 
     def label(self) -> str:
         name = getattr(self.sample, "name", None)
         return str(name) if name else type(self.sample).__name__.lower()
 
     def members(self) -> list[str]:
-        return list(dict.fromkeys(role_of(agent) for agent in _agents_of(self.sample)))
+        own = [MANAGER] if self._manager() == MANAGER else []
+        return list(dict.fromkeys([*(role_of(agent) for agent in _agents_of(self.sample)), *own]))
 
     def parts(self) -> list[Any]:
         return _agents_of(self.sample)
@@ -41,6 +45,32 @@ class CrewAIAdapter(ObjectAdapter):
         tools = [tool for holder in [*_agents_of(self.sample), *_tasks_of(self.sample)] for tool in holder.tools or []]
         return {tool.name: str(tool.description) for tool in tools}
 
+    def structure(self) -> Structure:
+        members = [
+            Member(
+                role_of(agent),
+                description=_written(agent, "goal"),
+                instructions=_written(agent, "backstory"),
+                tools=[tool.name for tool in agent.tools or []],
+            )
+            for agent in _agents_of(self.sample)
+        ]
+        kind = f"{self.name} {self.sample.process.value}" if _is_crew(self.sample) else f"{self.name} flow"
+        return Structure(self.label(), kind, members, self._links(), dict(self.tools()))
+
+    def _links(self) -> list[Link]:
+        """A manager chooses who does a task; else the tasks' agents speak in the tasks' order."""
+        workers = [role_of(agent) for agent in getattr(self.sample, "agents", [])]
+        if manager := self._manager():
+            return [Link(manager, role, "delegates to") for role in workers]
+        return in_turn([role_of(task.agent) for task in _tasks_of(self.sample) if task.agent is not None])
+
+    def _manager(self) -> str | None:
+        if not _is_crew(self.sample) or self.sample.process.value != "hierarchical":
+            return None
+        given = self.sample.manager_agent
+        return role_of(given) if given is not None else MANAGER
+
     def fresh_copy(self) -> Any:
         return self.sample.copy() if _is_crew(self.sample) else type(self.sample)()
 
@@ -48,6 +78,11 @@ class CrewAIAdapter(ObjectAdapter):
         inputs = task_input if isinstance(task_input, dict) else {_input_name(instance): task_input}
         result = instance.kickoff(inputs=inputs)
         return getattr(result, "raw", result)
+
+
+def _written(agent: Any, field: str) -> str:
+    """A text as its author wrote it, before placeholders were filled."""
+    return str(getattr(agent, f"_original_{field}", None) or getattr(agent, field)).strip()
 
 
 def _is_crew(thing: Any) -> bool:

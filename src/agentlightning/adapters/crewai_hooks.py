@@ -41,12 +41,14 @@ def _note_speaker(context: Any) -> None:
 
 def _speaker_on_stack() -> str | None:
     kinds = tuple(loaded("crewai.agents.agent_builder.base_agent.BaseAgent"))
-    return speaker_on_stack(kinds, variables=("self", "agent"), name="role")
+    return speaker_on_stack(kinds, variables=("self", "agent"), name_of=role_of)
 
 
 def watch_tools(module: Any) -> None:
     """Record tools called by their objects (native function calling) and through CrewAI's own text format."""
-    for kind in _tool_kinds(module):
+    if not (kinds := _tool_kinds(module)):
+        report_missing("crewai", "BaseTool", "calls of its tools are not recorded, and their modes do nothing.")
+    for kind in kinds:
         for name in ("run", "invoke"):
             if name in vars(kind):
                 setattr(kind, name, _recording(getattr(kind, name)))

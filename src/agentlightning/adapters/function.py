@@ -9,6 +9,7 @@ from typing import Any
 
 from agentlightning.adapters import module_tools, watching
 from agentlightning.adapters.base import Adapter, bind_input, looks_like_factory, made_by, maker_of
+from agentlightning.data.structure import Link, Member, Structure
 from agentlightning.errors import AgentError
 
 
@@ -62,6 +63,16 @@ class FunctionAdapter(Adapter):
         values = [*getattr(function, "__globals__", {}).values(), *cells]
         marks = [inspect.getattr_static(value, "__agentlightning_agent__", None) for value in values]
         return [name for name in marks if isinstance(name, str)]
+
+    def structure(self) -> Structure:
+        others = self.members()
+        members = [Member(self.label(), kind="function"), *(Member(name, kind="function") for name in others)]
+        links = [Link(self.label(), name, "calls") for name in others]
+        return Structure(self.label(), self.name, members, links, dict(self.tools()))
+
+    def health(self) -> list[str]:
+        """A framework's team may speak inside it."""
+        return watching.missing_anywhere()
 
     def tools(self) -> Mapping[str, str]:
         return module_tools.find_schemas(underlying(self.sample))

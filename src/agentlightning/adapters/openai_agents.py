@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentlightning.adapters.base import ObjectAdapter, loaded, text_of_input
+from agentlightning.data.structure import Link, Member, Structure
 
 
 class OpenAIAgentsAdapter(ObjectAdapter):
@@ -34,6 +35,20 @@ class OpenAIAgentsAdapter(ObjectAdapter):
         found = [tool for agent in _reachable(self.sample, []) for tool in agent.tools]
         return {tool.name: str(getattr(tool, "description", "")) for tool in found}
 
+    def structure(self) -> Structure:
+        agents = list(_reachable(self.sample, []))
+        members = [
+            Member(
+                str(agent.name),
+                description=str(agent.handoff_description or ""),
+                instructions=agent.instructions if isinstance(agent.instructions, str) else "",
+                tools=[str(tool.name) for tool in agent.tools],
+            )
+            for agent in agents
+        ]
+        links = [link for agent in agents for link in _links(agent)]
+        return Structure(self.label(), self.name, members, links, dict(self.tools()))
+
     def run(self, instance: Any, task_input: str | dict[str, Any]) -> Any:
         return _answer(instance, text_of_input(task_input))
 
@@ -57,6 +72,17 @@ def _reachable(agent: Any, seen: list[Any]) -> Iterator[Any]:
     for tool in agent.tools:
         if (used := getattr(tool, "_agent_instance", None)) is not None:
             yield from _reachable(used, seen)
+
+
+def _links(agent: Any) -> Iterator[Link]:
+    for handoff in agent.handoffs:
+        target = handoff if OpenAIAgentsAdapter.is_mine(handoff) else _target_of(handoff)
+        name = getattr(handoff, "agent_name", None) if target is None else target.name
+        if name is not None:
+            yield Link(str(agent.name), str(name), "may hand over to")
+    for tool in agent.tools:
+        if (used := getattr(tool, "_agent_instance", None)) is not None:
+            yield Link(str(agent.name), str(used.name), "uses")
 
 
 def _target_of(handoff: Any) -> Any:

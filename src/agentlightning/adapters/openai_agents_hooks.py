@@ -38,7 +38,7 @@ def watch_runs(module: Any) -> None:
 
 def _speaker_on_stack() -> str | None:
     names = ("public_agent", "agent", "current_agent")
-    return speaker_on_stack(tuple(loaded("agents.agent.Agent")), variables=names)
+    return speaker_on_stack(tuple(loaded("agents.agent.Agent")), variables=names, name_of=lambda agent: agent.name)
 
 
 def watch_tools(module: Any) -> None:

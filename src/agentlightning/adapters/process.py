@@ -23,6 +23,7 @@ from typing import IO, Any, Literal
 import msgspec
 
 from agentlightning.adapters.base import Adapter
+from agentlightning.data.structure import Member, Structure
 from agentlightning.errors import AgentError
 from agentlightning.interception.handover import Passage, passage_of
 from agentlightning.interception.scope import current_scope
@@ -95,6 +96,10 @@ class ProcessAdapter(Adapter):
 
     def label(self) -> str:
         return self.program.label
+
+    def structure(self) -> Structure:
+        member = Member(self.label(), kind="program", description=shlex.join(self.program.command))
+        return Structure(self.label(), self.name, [member])
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Run it and wait for its answer. One input, or its fields as keyword arguments."""

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any
 
 from agentlightning.adapters.base import loaded
+from agentlightning.adapters.call_stack import speaker_on_stack
 from agentlightning.adapters.tool_calls import ToolFailed, use_tool, use_tool_async
 from agentlightning.adapters.watching import report_missing
 from agentlightning.adapters.within import within
@@ -26,7 +27,16 @@ def watch_runs(module: Any) -> None:
     if hasattr(module, "ensure_config"):
         ask_for_speaker(lambda: speaker_in(module.ensure_config().get("metadata") or {}))
     else:
-        report_missing("langchain", "ensure_config", "all calls count as the whole agent's.")
+        report_missing(
+            "langchain", "ensure_config", "nodes of graphs are told apart by the call stack, async ones not."
+        )
+        ask_for_speaker(_node_on_stack)
+
+
+def _node_on_stack() -> str | None:
+    """The node that LangGraph runs in this thread or task."""
+    kinds = tuple(loaded("langgraph.types.PregelExecutableTask"))
+    return speaker_on_stack(kinds, variables=("task",), name_of=lambda task: speaker_in(task.config["metadata"]))
 
 
 def speaker_in(metadata: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from agentlightning.adapters.base import ObjectAdapter, loaded
 from agentlightning.adapters.runnable_hooks import AGENT_MARK, speaker_in
+from agentlightning.data.structure import END, START, Link, Member, Structure, in_turn
 from agentlightning.errors import AgentError, near_miss
 
 _TEXT_KEYS = ("input", "question", "query", "task", "text", "prompt")
@@ -52,6 +53,15 @@ class RunnableAdapter(ObjectAdapter):
 
     def tools(self) -> Mapping[str, str]:
         return {tool.name: str(tool.description) for part in _inside(self.sample) for tool in _tools_of(part)}
+
+    def structure(self) -> Structure:
+        names = self.members() or [self.label()]
+        links = (
+            list(_edges(self.sample)) if is_graph(self.sample) and not is_created_agent(self.sample) else in_turn(names)
+        )
+        prompts = _prompts(self.sample)
+        members = [Member(name, instructions=prompts.get(name, "")) for name in names]
+        return Structure(self.label(), f"{self.name} {type(self.sample).__name__}", members, links, dict(self.tools()))
 
     def run(self, instance: Any, task_input: str | dict[str, Any]) -> Any:
         given = input_of(instance, task_input)
@@ -208,6 +218,31 @@ def _members(runnable: Any) -> Iterator[str]:
         for part in _inside(runnable):
             if part is not runnable and (is_graph(part) or _loop_of(part) is not None):
                 yield from _members(part)
+
+
+def _edges(graph: Any) -> Iterator[Link]:
+    """Of the graph as LangGraph draws it; a label says on what a way is taken."""
+    ends = {"__start__": START, "__end__": END}
+    for edge in graph.get_graph().edges:
+        how = "then" if not edge.conditional else f"if {ends.get(edge.data) or edge.data}" if edge.data else "may go to"
+        yield Link(ends.get(edge.source) or edge.source, ends.get(edge.target) or edge.target, how)
+
+
+def _prompts(runnable: Any) -> dict[str, str]:
+    """What executors are told, by their names; of a chain's only prompt, by the chain's."""
+    loops = {part.name: _loop_of(part) for part in _inside(runnable) if _loop_of(part) is not None}
+    return {name or "chain": _system_text(loop) for name, loop in (loops or {"chain": runnable}).items()}
+
+
+def _system_text(runnable: Any) -> str:
+    """The text of the first system message among its prompts."""
+    for part in _inside(runnable):
+        for message in getattr(part, "messages", None) or []:
+            if type(message).__name__ == "SystemMessagePromptTemplate":
+                return str(getattr(message.prompt, "template", ""))
+            if getattr(message, "type", None) == "system":
+                return str(message.content)
+    return ""
 
 
 def _own_name(runnable: Any) -> str | None:

@@ -16,6 +16,7 @@ from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.adapters.within import within
 from agentlightning.data.resource import Policy
 from agentlightning.errors import AgentError
+from agentlightning.interception.fingerprint import take_fingerprints
 from agentlightning.interception.scope import Predict, Responder, Scope, current_scope, current_speaker, entered
 from agentlightning.interception.tools import ToolMode, parse_modes
 from agentlightning.interception.transports import install
@@ -54,6 +55,8 @@ class WrappedAgent:
         self.collector: Any = None
         """Keeps calls made outside a Trainer as rollouts of split `live`; see `trainer.live`."""
         self.__agentlightning_agent__ = agent_id
+        if isinstance(adapter, ObjectAdapter) and watching.missing(adapter.name):
+            take_fingerprints(agent_id, {each.name: each.instructions for each in adapter.structure().members})
         update_wrapper(self, adapter.agent, updated=())
 
     def __repr__(self) -> str:

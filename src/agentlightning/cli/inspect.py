@@ -63,6 +63,7 @@ def _print(seen: Inspection) -> None:
 
     console = Console(highlight=False)
     console.print(f"\n{seen.agent_id}, run as {seen.framework}", markup=False)
+    console.print(seen.structure.text(), markup=False, soft_wrap=True)
     console.print(_agents(seen))
     for site in seen.sites:
         _print_site(console, site)

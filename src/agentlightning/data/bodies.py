@@ -13,6 +13,7 @@ from agentlightning.data.call import Message, Reply
 from agentlightning.data.opinion import Feedback
 from agentlightning.data.record import RecordKind
 from agentlightning.data.resource import Policy, PromptSite
+from agentlightning.data.structure import Structure
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Step, Trajectory
 
@@ -28,6 +29,10 @@ class RunBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str = ""
     """training or evaluation; said when it begins."""
     config: dict[str, Any] = {}
+    structure: Structure | None = None
+    """How the agent is built; said when it begins."""
+    health: list[str] = []
+    """What will not work as it should with this agent, one sentence each; said when it begins."""
     folder: str = ""
     """Where the configuration's relative paths start; said when it begins."""
     error: str | None = None

@@ -23,6 +23,7 @@ from agentlightning.interception.answering import Answer, ask, given, refused
 from agentlightning.interception.dialects import dialect_of
 from agentlightning.interception.dialects.base import Body, decode_object
 from agentlightning.interception.exchange import Exchange
+from agentlightning.interception.fingerprint import speaker_by_prompt
 from agentlightning.interception.scope import Scope, current_scope, current_speaker, entered
 
 Response = TypeVar("Response")
@@ -46,7 +47,8 @@ def begin(method: str, path: str, url: Any, headers: Mapping[Any, Any], body: by
         return None
     scope.admit()
     opened = scope.recorder.open_call if scope.recorder is not None else _unrecorded
-    exchange = opened(agent=current_speaker() or scope.agent, dialect=dialect, url=url, headers=headers, body=body)
+    agent = current_speaker() or speaker_by_prompt(scope.agent, dialect, body, path) or scope.agent
+    exchange = opened(agent=agent, dialect=dialect, url=url, headers=headers, body=body)
     exchange.path, exchange.policy_id = path, scope.outermost.policy.id
     try:
         _prepare(exchange, scope)

@@ -13,6 +13,7 @@ from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.record import make_record, new_id
 from agentlightning.data.resource import Policy
+from agentlightning.data.structure import plain_structure
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
@@ -121,8 +122,14 @@ class Bench:
 
     async def announce(self, kind: str, plan: list[str]) -> None:
         """Put the run on record and its plan on screen, with what to be warned about."""
+        adapter = self.agent.adapter
         await self.record_run(
-            "running", kind=kind, config=self.config.to_dict(), folder=str(self.config.base_dir.resolve())
+            "running",
+            kind=kind,
+            structure=plain_structure(adapter.structure()),
+            health=adapter.health(),
+            config=self.config.to_dict(),
+            folder=str(self.config.base_dir.resolve()),
         )
         self.callbacks.tell("on_run_start", self.run_id, plan)
         for text in [*warnings_before(self.agent), *await fill_tape(self.tools, self.store)]:

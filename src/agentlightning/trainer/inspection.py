@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentlightning.data.resource import PromptSite
+from agentlightning.data.structure import Structure
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import AgentError
@@ -53,6 +54,8 @@ class Inspection(msgspec.Struct, frozen=True):
     """Tool → calls seen; 0 for those that were only offered."""
     writing_tools: list[str]
     health: Health
+    structure: Structure
+    """How the agent is built."""
 
     def to_json(self) -> str:
         """All of it as one JSON object."""
@@ -62,7 +65,7 @@ class Inspection(msgspec.Struct, frozen=True):
 async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
     """Run the original agent once on each task and look. AgentError or ModelError when there is nothing to see."""
     try:
-        await fill_tape(bench.tools, bench.store)
+        silent = await fill_tape(bench.tools, bench.store)
         await bench.try_out(tasks)
         groups = await bench.rollouts.groups(tasks, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
     finally:
@@ -82,7 +85,8 @@ async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
         unusable=report.unusable,
         tools=_tools(trajectories),
         writing_tools=bench.agent.writing_tools(),
-        health=_health(trajectories, [*warnings_before(bench.agent), *_failures(trajectories)]),
+        health=_health(trajectories, [*warnings_before(bench.agent), *silent, *_failures(trajectories)]),
+        structure=bench.agent.adapter.structure(),
     )
 
 

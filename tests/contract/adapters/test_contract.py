@@ -47,6 +47,15 @@ def test_it_is_recognised_and_names_its_members(case: Case, team: object) -> Non
         assert {case.writer, case.critic} <= {*agent.names()}
 
 
+def test_its_structure_is_told_to_people(case: Case, server: FakeOpenAI) -> None:
+    agent = wrap_agent(case.team(server, tool=lookup))
+    built = agent.adapter.structure()
+    assert built.kind.split()[0] == case.name and set(built.tools) == {"lookup"}
+    assert {case.writer, case.critic} <= {member.name for member in built.members}
+    assert any({case.writer, case.critic} & {link.source, link.target} for link in built.links)
+    assert all(name in built.text() for name in (case.writer, case.critic))
+
+
 def test_another_type_is_refused_with_what_was_found(case: Case, team: object) -> None:
     with pytest.raises(Exception, match=f"agent_type='{case.name}' was asked for, but"):
         wrap_agent(42, case.name)
