@@ -59,7 +59,10 @@ def run_of(folder: Path) -> str:
 # -- help and lazy imports ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"], ["completion", "zsh"]])
+WITHOUT_STORE = ["train", "eval", "inspect", "compare", "init", "serve", "gateway", "doctor", "demo", "plugins", "resume"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["completion", "zsh"], *([name, "-h"] for name in WITHOUT_STORE)])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom agentlightning.cli.main import main\n"
