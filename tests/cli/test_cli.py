@@ -197,3 +197,18 @@ def test_the_package_is_a_command_too_and_h_asks_for_help() -> None:
     command = [sys.executable, "-m", "agentlightning", "-h"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "Make an agent better" in done.stdout
+
+
+def test_what_has_square_brackets_is_shown_as_it_is(project: Path) -> None:
+    (project / "my_agent.py").write_text("def parrot(question):\n    raise ValueError('[/INST] [train]')\n")
+    agl(project, "eval", "-c", "config.yaml", WORLD_URL="")
+    run = agl(project, "ls").stdout.split("│")[1].strip()
+    shown = agl(project, "show", run)
+    assert shown.returncode == 0 and "[/INST] [train]" in shown.stdout, shown.stderr
+
+
+def test_the_configuration_that_init_writes_is_the_one_that_is_meant(project: Path, url: str) -> None:
+    agl(project, "init", "--agent", "my_agent.py", "--tasks", "tasks.csv", WORLD_URL=url)
+    seen = agl(project, "inspect", WORLD_URL=url)
+    assert seen.returncode == 0 and PROMPT in seen.stdout, seen.stderr
+    assert agl(project, "eval", WORLD_URL=url).returncode == 0

@@ -59,7 +59,19 @@ def run_of(folder: Path) -> str:
 # -- help and lazy imports ---------------------------------------------------------------------------------------
 
 
-WITHOUT_STORE = ["train", "eval", "inspect", "compare", "init", "serve", "gateway", "doctor", "demo", "plugins", "resume"]
+WITHOUT_STORE = [
+    "train",
+    "eval",
+    "inspect",
+    "compare",
+    "init",
+    "serve",
+    "gateway",
+    "doctor",
+    "demo",
+    "plugins",
+    "resume",
+]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["completion", "zsh"], *([name, "-h"] for name in WITHOUT_STORE)])

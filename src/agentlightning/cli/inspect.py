@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentlightning.cli.train import complete, trainer_of
+from agentlightning.cli.train import DEFAULT_CONFIG, complete, trainer_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--config", "-c", "path", help="YAML, TOML or JSON file, instead of AGENT and --tasks or under them.")
+@click.option(
+    "--config",
+    "-c",
+    "path",
+    help=f"YAML, TOML or JSON file, instead of AGENT and --tasks or under them; else {DEFAULT_CONFIG}, if it is there.",
+)
 @click.option("--tasks", "tasks_file", metavar="FILE", help="JSONL, CSV or Parquet; the agent's file may hold `tasks`.")
 @click.option("--type", "agent_type", help="The agent's framework; found out when not given.")
 @click.option("--json", "is_json", is_flag=True, help="Everything as one JSON object on standard output.")
@@ -32,6 +37,8 @@ def inspect(
     AGENT is ./file.py, file.py:name or package.module:name. OVERRIDES are key.path=value.
     """
     agents = [word for word in words if "=" not in word]
+    if not agents and path is None and Path(DEFAULT_CONFIG).exists():
+        path = DEFAULT_CONFIG
     if len(agents) > 1 or not (agents or path):
         raise click.UsageError("say which agent: agentlightning inspect ./my_agent.py --tasks tasks.jsonl")
     config = _config(path, [word for word in words if "=" in word], *agents, tasks=tasks_file, type=agent_type)
@@ -61,7 +68,7 @@ def _from_here(path: str) -> str:
 def _print(seen: Inspection) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(f"\n{seen.agent_id}, run as {seen.framework}", markup=False)
     console.print(seen.structure.text(), markup=False, soft_wrap=True)
     console.print(_agents(seen))

@@ -18,6 +18,9 @@ def ID(header: str) -> Column:
 
 
 def console() -> Console:
-    """Where tables are printed: as wide as the terminal (or COLUMNS), and wide in a pipe or a file."""
+    """Where tables are printed: as wide as the terminal (or COLUMNS), and wide in a pipe or a file.
+
+    What they hold is printed as it is: errors, prompts and names of extras have square brackets of their own.
+    """
     is_narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if is_narrow else _FILE_COLUMNS)
+    return Console(width=None if is_narrow else _FILE_COLUMNS, markup=False)

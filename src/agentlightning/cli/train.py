@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from agentlightning.trainer.result import TrainingResult
     from agentlightning.trainer.trainer import Trainer
 
+DEFAULT_CONFIG = "al_config.yaml"
+"""What `init` writes."""
 CONFIG: Callable[[Any], Any] = click.option(
-    "--config", "-c", "path", default="al_config.yaml", show_default=True, help="YAML, TOML or JSON file."
+    "--config", "-c", "path", default=DEFAULT_CONFIG, show_default=True, help="YAML, TOML or JSON file."
 )
 
 
