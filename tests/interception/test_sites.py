@@ -109,6 +109,45 @@ def test_dates_times_ids_and_long_numbers_are_slots_even_when_constant(value: st
     assert site.slots[0].examples == [value]
 
 
+@pytest.mark.parametrize(
+    ("today", "tomorrow"),
+    [
+        ("Today is Saturday, November 28, 2026", "Today is Monday, March 1, 2027"),
+        ("Today is Sat 28 Nov 2026 09:15:02", "Today is Mon 1 Mar 2027 22:40:11"),
+        ("Today is Saturday", "Today is Monday"),
+        ("It is the 28th of November 2026", "It is the 1st of March 2027"),
+        ("Report for November 2026", "Report for March 2027"),
+        ("Stand: Nov 28", "Stand: Mar 1"),
+        ("The current year is 2026", "The current year is 2027"),
+        ("Now: 2026-11-28T09:15:02.123456+00:00", "Now: 2027-03-01T22:40:11.654321+00:00"),
+        (
+            "{'date': datetime.date(2026, 11, 28)}; as of 28.11.2026",
+            "{'date': datetime.date(2027, 3, 1)}; as of 01.03.2027",
+        ),
+        ("Heute ist Samstag, 28. November 2026", "Heute ist Montag, 1. März 2027"),
+        ("Nous sommes samedi 28 novembre 2026", "Nous sommes lundi 1 mars 2027"),
+        ("Hoy es sábado, 28 de noviembre de 2026", "Hoy es lunes, 1 de marzo de 2027"),
+        ("Сегодня суббота, 28 ноября 2026 года", "Сегодня понедельник, 1 марта 2027 года"),
+        ("今天是2026年11月28日星期六，请注意", "今天是2027年3月1日星期一，请注意"),
+        ("今日は2026年11月28日（土）です", "今日は2027年3月1日（月）です"),
+        ("오늘은 2026년 11월 28일 토요일입니다", "오늘은 2027년 3월 1일 월요일입니다"),
+    ],
+)
+def test_a_prompt_learned_on_one_day_is_steered_on_another(today: str, tomorrow: str) -> None:
+    rules = " You help the customers of a shop and promise nothing. Answer in two sentences."
+    site = the_site(discover_sites(systems([today + "." + rules] * 9)))
+    policy = Policy().with_prompt(site, "Above all: be kind. " + site.template)
+    applied = policy.apply(systems([tomorrow + "." + rules])[0].call)
+    assert applied.call.messages[0]["content"] == f"Above all: be kind. {tomorrow}.{rules}"
+
+
+@pytest.mark.parametrize(
+    "text", ["Never deploy on Fridays or in May.", "Use 3 of the 2000 examples.", "March on, Wed them"]
+)
+def test_words_that_are_no_dates_stay_instruction_text(text: str) -> None:
+    assert the_site(discover_sites(systems([f"You are the planner. {text}"] * 9))).slots == []
+
+
 def test_a_date_beside_chinese_characters_is_found() -> None:
     site = the_site(discover_sites(systems(["你是一名客服助手。今天是2026-11-22,时间10:30请回答"] * 3)))
     assert site.template == "你是一名客服助手。今天是⟦date_1⟧,时间⟦time_1⟧请回答"

@@ -72,7 +72,8 @@ def _brackets(text: str) -> Iterator[tuple[int, int]]:
                 failures += 1
         if end is None and (flat := _FLAT_BRACKET.match(text, start)):
             end = flat.end()
-        if end is not None and re.search(r"[,:\"']", text[start:end]):
+        is_all = end is not None and text[start:end] == text.strip()  # then what varies is inside
+        if end is not None and not is_all and re.search(r"[,:\"']", text[start:end]):
             yield start, end
             position = end
 

@@ -16,42 +16,27 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agentlightning.data.resource import Slot, SlotType
+from agentlightning.interception.moments import DATE, END, TIME
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 _CJK = re.compile(rf"[{CJK}]")
 
-_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
-_WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
-_ZONE = r"(?:\s?(?:[AaPp]\.?[Mm]\b\.?|UTC|GMT|Z\b|[+-]\d{2}:?\d{2}))*"
-_END = r"(?![A-Za-z0-9_])"
-"""Not `\b`: a CJK character may stand right beside a date."""
-_DATE = (
-    rf"(?:{_WEEKDAY},?\s)?(?:"
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?!\d)"
-    rf"|\d{{1,2}}(?P<separator>[-/.])\d{{1,2}}(?P=separator)\d{{4}}{_END}"
-    rf"|\d{{1,2}}/\d{{1,2}}/\d{{2}}{_END}"
-    rf"|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?,?\s\d{{4}}{_END}"
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s{_MONTH},?\s\d{{4}}{_END}"
-    r"|\d{4}\s?年\s?\d{1,2}\s?月\s?\d{1,2}\s?日(?:\s?(?:星期|周|礼拜)[一二三四五六日天])?"
-    rf")(?:(?:T|,?\s){_CLOCK}{_ZONE})?"
-)
 _ID = (
-    rf"[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{_END}"
-    rf"|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{8,}}{_END}"
-    rf"|[A-Za-z]{{1,12}}[-_#](?=[A-Za-z]*\d)[A-Za-z0-9]{{8,}}{_END}"
-    rf"|[A-Za-z]{{1,12}}[-_#]\d{{5,}}{_END}"
+    rf"[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{END}"
+    rf"|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{8,}}{END}"
+    rf"|[A-Za-z]{{1,12}}[-_#](?=[A-Za-z]*\d)[A-Za-z0-9]{{8,}}{END}"
+    rf"|[A-Za-z]{{1,12}}[-_#]\d{{5,}}{END}"
 )
-_NUMBER = rf"(?<!\.)(?:\d{{1,3}}(?:,\d{{3}}){{2,}}|\d{{6,}})(?:\.\d+)?{_END}"
+_NUMBER = rf"(?<!\.)(?:\d{{1,3}}(?:,\d{{3}}){{2,}}|\d{{6,}})(?:\.\d+)?{END}"
 _VOLATILE = re.compile(
-    r"(?P<text>⟦[^⟦⟧\n]{0,64}⟧|[⟦⟧])|(?<![A-Za-z0-9_])(?=[A-Za-z0-9])"
-    rf"(?:(?P<date>{_DATE})|(?P<time>{_CLOCK}{_ZONE})|(?P<id>{_ID})|(?P<number>{_NUMBER}))"
+    r"(?P<text>⟦[^⟦⟧\n]{0,64}⟧|[⟦⟧])|(?<![A-Za-z0-9_])(?=[A-Za-z0-9]|(?<![^\W\d_])[^\W\d_])"
+    rf"(?:(?P<date>{DATE})|(?P<time>{TIME})|(?P<id>{_ID})|(?P<number>{_NUMBER}))"
 )
 _KINDS = ("text", "date", "time", "id", "number")
 _SHAPES: dict[SlotType, re.Pattern[str]] = {
-    "date": re.compile(_DATE),
-    "time": re.compile(_CLOCK + _ZONE),
+    "date": re.compile(DATE),
+    "time": re.compile(TIME),
     "number": re.compile(r"[-+]?[$€£¥]?\d[\d,]*(?:\.\d+)?%?"),
     "id": re.compile(rf"{_ID}|(?=\S*\d)[A-Za-z0-9]+(?:[-_#:][A-Za-z0-9]+)*"),
 }
