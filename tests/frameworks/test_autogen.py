@@ -18,6 +18,7 @@ from tests.servers import FakeOpenAI
 from agentlightning import Policy, PromptSite, wrap_agent
 from agentlightning.adapters import autogen_hooks, watching
 from agentlightning.interception import fingerprint
+from agentlightning.interception.sites import ObservedCall, discover_sites
 from agentlightning.trainer.config import config_from
 from agentlightning.trainer.resolve import load_agent
 
@@ -70,6 +71,34 @@ def test_a_selectors_own_question_is_the_teams(server: FakeOpenAI) -> None:
     assert done.speakers == ["panel", "writer", "panel", "critic"]
     assert done.calls[0].call is not None and "the critic" in str(done.calls[0].call.messages[0])
     assert done.calls[0].call.messages[0]["role"] == "system"
+
+
+def choosing(body: dict[str, Any]) -> Any:
+    """The selector takes whoever is said to speak now, else the first; members repeat what they are told."""
+    text = str(body["messages"])
+    if "Read the following conversation" not in text:
+        return chat_model(body)
+    return "critic" if "critic: speaks now" in text else "writer"
+
+
+def test_the_selectors_prompt_and_the_descriptions_are_a_prompt_site_of_the_team(server: FakeOpenAI) -> None:
+    from autogen_agentchat.teams import SelectorGroupChat
+
+    server.reply(choosing)
+    team = SelectorGroupChat(agents(server), client_for(server), max_turns=2, allow_repeated_speaker=True, name="panel")
+    agent, asked = wrap_agent(team), [question(text) for text in ("one", "two words", "three", "four", "five", "six")]
+    done = rollouts(agent, asked)
+    assert {tuple(each.speakers) for each in done} == {("panel", "writer", "panel", "writer")}
+    report = discover_sites(
+        [ObservedCall(f"t{i}", asked[i], step.call) for i, each in enumerate(done) for step in each.calls if step.call]
+    )
+    site = next(site for site in report.sites if site.agent == "panel")
+    assert site.coverage == 1.0
+    assert "You are in a role play game" in site.template and "critic: the critic" in site.template
+    policy = Policy().with_prompt(site, site.template.replace("critic: the critic", "critic: speaks now"))
+    steered = rollout(agent, HELLO, policy)
+    assert steered.speakers == ["panel", "critic", "panel", "critic"] and steered.output == "hello"
+    assert [bool(step.steered_sites) for step in steered.calls] == [True, False, True, False]
 
 
 def test_a_swarm_hands_over(server: FakeOpenAI) -> None:

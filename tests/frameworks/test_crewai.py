@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.contract.adapters.cases.crewai_case import CrewAICase
-from tests.contract.adapters.model import WRITER, chat_model, question
+from tests.contract.adapters.model import CRITIC, WRITER, chat_model, question
 from tests.contract.adapters.rollouts import rollout, rollouts
 from tests.servers import FakeOpenAI
 
-from agentlightning import wrap_agent
+from agentlightning import Policy, wrap_agent
 from agentlightning.adapters import crewai_hooks, watching
 from agentlightning.interception import fingerprint
+from agentlightning.interception.sites import ObservedCall, discover_sites
 
 HELLO = question("hello")
 
@@ -87,6 +90,63 @@ def test_a_flow_runs_anew_for_each_rollout(server: FakeOpenAI, form: str) -> Non
         ("one", ["writer"], None),
         ("two", ["writer"], None),
     ]
+
+
+def test_a_flow_shows_its_steps(server: FakeOpenAI) -> None:
+    built = wrap_agent(flow_class(server)).adapter.structure()
+    assert [(each.source, each.target) for each in built.links] == [("start", "first"), ("first", "then")]
+
+
+def delegating(body: dict[str, Any]) -> Any:
+    """A manager hands its task to the writer, and repeats what it hears."""
+    names = [tool["function"]["name"] for tool in body.get("tools") or []]
+    if "delegate_work_to_coworker" not in names or any(message["role"] == "tool" for message in body["messages"]):
+        return chat_model(body)
+    said = re.findall(r"<q>(.*?)</q>", str(body["messages"]))[-1]
+    task = {"task": f"Repeat {question(said)}", "context": "none", "coworker": "writer"}
+    function = {"name": "delegate_work_to_coworker", "arguments": json.dumps(task)}
+    return {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+
+
+@pytest.mark.parametrize("manager", ["Crew Manager", "boss"])
+def test_a_hierarchical_crew_speaks_by_its_manager_and_whom_it_asks(server: FakeOpenAI, manager: str) -> None:
+    from crewai import LLM, Agent, Crew, Process, Task
+
+    server.reply(delegating)
+    llm = LLM(model="openai/gpt-4o", api_key="k", base_url=server.base_url)
+    told = {"writer": WRITER, "critic": CRITIC}
+    agents = [Agent(role=role, goal="to repeat", backstory=text, llm=llm) for role, text in told.items()]
+    boss = Agent(role="boss", goal="to lead", backstory="You lead.", llm=llm, allow_delegation=True)
+    managed: Any = {"manager_agent": boss} if manager == "boss" else {"manager_llm": llm}
+    tasks = [Task(description="Repeat: {question}", expected_output="the same")]
+    agent = wrap_agent(Crew(agents=agents, tasks=tasks, process=Process.hierarchical, **managed))
+    done = rollouts(agent, [HELLO, question("bye")])
+    assert [(each.output, each.speakers) for each in done] == [
+        (text, [manager, "writer", manager]) for text in ("hello", "bye")
+    ]
+    assert [(step.name, step.agent, step.result) for step in done[0].tools] == [
+        ("Delegate work to coworker", manager, "hello")
+    ]
+    assert {"writer", "critic", manager} == set(agent.adapter.members()) and agent.adapter.health() == []
+    built = agent.adapter.structure()
+    assert [(each.source, each.how, each.target) for each in built.links] == [
+        (manager, "delegates to", "writer"),
+        (manager, "delegates to", "critic"),
+    ]
+
+
+def test_role_goal_and_backstory_are_one_prompt_site_of_their_agent(server: FakeOpenAI) -> None:
+    agent = wrap_agent(CrewAICase().team(server))
+    asked = [question(text) for text in ("one", "two words", "three", "four of them", "five", "six")]
+    done = rollouts(agent, asked)
+    report = discover_sites(
+        [ObservedCall(f"t{i}", asked[i], step.call) for i, each in enumerate(done) for step in each.calls if step.call]
+    )
+    site = next(site for site in report.sites if site.id == "critic:system")
+    assert all(text in site.template for text in ("You are critic", CRITIC, "Your personal goal is: to repeat"))
+    policy = Policy().with_prompt(site, site.template.replace("to repeat", "to shout"))
+    steered = rollout(agent, HELLO, policy)
+    assert steered.output == "LOUD HELLO" and [bool(s.steered_sites) for s in steered.calls] == [False, True]
 
 
 @pytest.fixture

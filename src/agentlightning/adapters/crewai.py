@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentlightning.adapters.base import ObjectAdapter, loaded
 from agentlightning.adapters.crewai_hooks import role_of
-from agentlightning.data.structure import Link, Member, Structure, in_turn
+from agentlightning.data.structure import START, Link, Member, Structure, in_turn
 from agentlightning.errors import AgentError
 
 MANAGER = "Crew Manager"
@@ -55,8 +55,11 @@ class CrewAIAdapter(ObjectAdapter):
             )
             for agent in _agents_of(self.sample)
         ]
+        if self._manager() == MANAGER:
+            members.append(Member(MANAGER, description="manages the crew; made by CrewAI"))
         kind = f"{self.name} {self.sample.process.value}" if _is_crew(self.sample) else f"{self.name} flow"
-        return Structure(self.label(), kind, members, self._links(), dict(self.tools()))
+        links = self._links() if _is_crew(self.sample) else list(_steps_of(self.sample))
+        return Structure(self.label(), kind, members, links, dict(self.tools()))
 
     def _links(self) -> list[Link]:
         """A manager chooses who does a task; else the tasks' agents speak in the tasks' order."""
@@ -78,6 +81,14 @@ class CrewAIAdapter(ObjectAdapter):
         inputs = task_input if isinstance(task_input, dict) else {_input_name(instance): task_input}
         result = instance.kickoff(inputs=inputs)
         return getattr(result, "raw", result)
+
+
+def _steps_of(flow: Any) -> Iterator[Link]:
+    """Which method listens to which, as far as CrewAI can tell before it runs."""
+    for build in loaded("crewai.flow.build_flow_structure"):
+        drawn = build(flow)
+        yield from (Link(START, name) for name in drawn["start_methods"])
+        yield from (Link(edge["source"], edge["target"]) for edge in drawn["edges"])
 
 
 def _written(agent: Any, field: str) -> str:

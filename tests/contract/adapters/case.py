@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from tests.servers import FakeOpenAI
@@ -19,7 +20,8 @@ class Case:
     """Who is speaking when the tool runs."""
     has_known_members = True
     dialect = "chat"
-    num_calls = 2
+    left_out: Mapping[str, str] = MappingProxyType({})
+    """Situations that cannot be, by the name of the test, and why."""
 
     @property
     def is_installed(self) -> bool:

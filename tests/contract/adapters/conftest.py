@@ -13,6 +13,7 @@ from tests.contract.adapters.cases import (
     langchain_case,
     langgraph_case,
     openai_agents_case,
+    plain_cases,
     sdk_cases,
 )
 from tests.contract.adapters.model import chat_model, messages_model, responses_model
@@ -28,14 +29,15 @@ os.environ |= {
 }
 
 NOISE = "DeprecationWarning ImportWarning FutureWarning PendingDeprecationWarning UserWarning ResourceWarning".split()
-MODULES = (autogen_case, crewai_case, langchain_case, langgraph_case, openai_agents_case, sdk_cases)
+MODULES = (autogen_case, crewai_case, langchain_case, langgraph_case, openai_agents_case, sdk_cases, plain_cases)
 ALL = [case for module in MODULES for case in module.CASES]
 INSTALLED = [case for case in ALL if case.is_installed]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", INSTALLED, ids=lambda case: type(case).__name__.removesuffix("Case"))
+        cases = [case for case in INSTALLED if metafunc.function.__name__ not in case.left_out]
+        metafunc.parametrize("case", cases, ids=lambda case: type(case).__name__.removesuffix("Case"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +55,7 @@ def server() -> Iterator[FakeOpenAI]:
         running.route("/v1/responses", responses_model)
         running.route("/v1/messages", messages_model)
         yield running
+        os.environ.pop("OPENAI_BASE_URL", None)
 
 
 @pytest.fixture

@@ -69,18 +69,24 @@ def rollout(agent: WrappedAgent, task_input: Any, policy: Policy | None = None, 
 
 
 def site_of(done: Rollout, agent: str) -> PromptSite:
-    """The site of an agent's instructions, as its first call shows them."""
-    call = next(step.call for step in done.calls if step.agent == agent)
+    """The site of an agent's instructions, as its last call shows them."""
+    call = next(step.call for step in reversed(done.calls) if step.agent == agent)
     assert call is not None
     text = next(m["content"] for m in call.messages if m["role"] in ("system", "developer"))
     return PromptSite(f"{agent}:system", agent, "system", text if isinstance(text, str) else text[0]["text"])
 
 
 def answers_of(*calls: Callable[[], Any]) -> list[Any]:
-    """What the calls give: plain ones on threads (some frameworks refuse one with a loop), coroutines on one loop."""
+    """What the calls give: plain ones on threads (some frameworks refuse one with a loop), coroutines on one loop.
+
+    Of a generator, the text of its pieces.
+    """
+
+    def read(result: Any) -> Any:
+        return "".join(result) if inspect.isgenerator(result) else result
 
     async def answer() -> list[Any]:
-        results = [await asyncio.to_thread(call) for call in calls]
+        results = [await asyncio.to_thread(lambda call=call: read(call())) for call in calls]
         return [await result if inspect.isawaitable(result) else result for result in results]
 
     return asyncio.run(answer())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.adapters.case import Case
-from tests.contract.adapters.conftest import INSTALLED
+from tests.contract.adapters.conftest import ALL, INSTALLED
 from tests.contract.adapters.model import (
     broken,
     chat_model,
@@ -24,6 +24,7 @@ from tests.contract.adapters.rollouts import Rollout, answers_of, rollout, rollo
 from tests.servers import FakeOpenAI
 
 from agentlightning import Policy, Task, Trainer, load_optimized_agent, wrap_agent
+from agentlightning.adapters import ADAPTERS
 from agentlightning.errors import ConfigError
 from agentlightning.interception.tools import Tape
 
@@ -38,6 +39,12 @@ def loud_critic(done: Rollout, case: Case) -> Policy:
 def test_the_frameworks_this_environment_is_for_are_here() -> None:
     expected = {name for name in os.environ.get("AGENTLIGHTNING_EXPECT_FRAMEWORKS", "").split(",") if name}
     assert expected <= {case.name for case in INSTALLED}
+
+
+def test_every_adapter_is_tried_and_what_is_left_out_has_a_reason() -> None:
+    assert {case.name for case in ALL} == set(ADAPTERS.names())
+    left_out = [(name, why) for case in ALL for name, why in case.left_out.items()]
+    assert all(name in globals() and len(why) > 20 for name, why in left_out)
 
 
 def test_it_is_recognised_and_names_its_members(case: Case, team: object) -> None:
