@@ -1,12 +1,14 @@
-"""What recording and steering add to a model call, in CPU time of the calling thread.
+"""What recording and steering add to a model call, in CPU time: of the agent's thread, and of the whole process.
 
-    python benchmarks/interception.py [--calls 2000] [--peers PYTHON] [--peer PYTHON]
+    python benchmarks/interception.py [--turns 100] [--peers PYTHON] [--peer PYTHON]
 
-The same openai client is called bare and inside rollouts, in turns, against a server in another process, so that a busy
-machine slows all of them alike. Told is the low decile: what a call costs when little disturbs it.
+An openai client in each interpreter calls one server (`interception_worker.py`). All ways of watching take turns, call
+by call, so that a busy machine slows all of them alike; what a way adds is counted from the bare calls of the same
+process (for agentlightning 0.3.0, which cannot be switched off again, of another process of the same interpreter).
+Told is the low decile: what a call costs when little disturbs it.
 
-`--peers` is an interpreter that has openinference-instrumentation-openai and opentelemetry-instrumentation-openai-v2,
-`--peer` one that has agentlightning 0.3.0; both are measured against the same server, in the same run.
+`--peers` is an interpreter that has openinference-instrumentation-openai, opentelemetry-instrumentation-genai-openai
+and opentelemetry-sdk, `--peer` one that has agentlightning 0.3.0 (`pip install agentlightning==0.3.0 openai==2.54.0`).
 """
 
 from __future__ import annotations
@@ -14,34 +16,35 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import openai
+from interception_worker import MESSAGES, policy
 
-from agentlightning.data.resource import Policy, PromptSite, Slot
 from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope, entered
-from agentlightning.interception.transports import install
+from agentlightning.interception.seam import begin
 
 NUM_CHUNKS = 200
-PROMPT = "You are a support agent for Acme. Today is 2026-11-22. " + "Answer in a friendly and precise way. " * 35
-SITE = PromptSite(
-    id="support/system",
-    agent="support",
-    kind="system",
-    template=PROMPT.replace("2026-11-22", "⟦date⟧"),
-    slots=[Slot("date", "date")],
-)
-POLICY = Policy().with_prompt(SITE, PROMPT.replace("2026-11-22", "⟦date⟧").replace("friendly", "kind"))
-MESSAGES: Any = [{"role": "system", "content": PROMPT}, {"role": "user", "content": "Where is my order 17?"}]
+ORDERS = {"call": 12, "stream": 1}
+"""What is measured, and how many of it each way does in a turn."""
+HISTORY: Any = [
+    {"role": role, "content": f"Turn {turn}: " + "the parcel left our hands and nobody has seen it since. " * 9}
+    for turn in range(29)
+    for role in ("assistant", "user")
+]
 COMPLETION = {
     "id": "c",
     "object": "chat.completion",
@@ -52,19 +55,31 @@ COMPLETION = {
     ],
     "usage": {"prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360},
 }
+NAMES = {
+    "recorded": "recorded (goals ≤ 60, ≤ 5)",
+    "steered": "recorded and steered (goal ≤ 120)",
+    "loaded": "a loaded optimised agent: steered",
+    "genai": "official GenAI instrumentation",
+    "openinference": "OpenInference",
+    "agentlightning-0.3": "agentlightning 0.3.0's tracer",
+}
 
 
 def serve(ready: Connection) -> None:
-    """A model that has its bytes ready: one connection at a time, kept alive, answered at once."""
+    """A model that has its bytes ready, and answers at once on connections that are kept alive."""
     plain, streamed = _plain(), _streamed()
+
+    def converse(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection:
+            while body := _read(connection):
+                connection.sendall(streamed if b'"stream":true' in body else plain)
+
     with socket.create_server(("127.0.0.1", 0)) as server:
         ready.send(server.getsockname()[1])
         while True:
             connection, _ = server.accept()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with connection:
-                while body := _read(connection):
-                    connection.sendall(streamed if b'"stream":true' in body else plain)
+            threading.Thread(target=converse, args=(connection,), daemon=True).start()
 
 
 def _read(connection: socket.socket) -> bytes:
@@ -95,89 +110,122 @@ def _streamed() -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-def measure(calls: Mapping[str, Callable[[], Any]], num_turns: int) -> dict[str, float]:
-    """Microseconds of this thread's CPU each call takes: the low decile of many, the calls taking turns."""
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(num_turns):
-        for name, call in calls.items():
-            start = time.thread_time_ns()
-            call()
-            samples[name].append((time.thread_time_ns() - start) / 1000)
-    return {name: statistics.quantiles(taken, n=10)[0] for name, taken in samples.items()}
+class Worker:
+    """A process in one interpreter, and what its ways of watching took so far, in microseconds."""
+
+    def __init__(self, python: str, ways: list[str], process: subprocess.Popen[str], errors: TextIO) -> None:
+        self.python, self.ways = python, ways
+        self._process, self._errors = process, errors
+        self._taken: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+
+    def take_turn(self) -> None:
+        for kind, count in ORDERS.items():
+            for way, taken in self._ask(f"{kind} {count}").items():
+                self._taken[way, kind] += taken
+
+    def took(self, way: str, kind: str) -> tuple[float, float]:
+        """Of the agent's thread, and of the whole process."""
+        mine, whole = zip(*self._taken[way, kind], strict=True)
+        return _low(list(mine)), _low(list(whole))
+
+    def _ask(self, order: str) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+        while (line := self._process.stdout.readline()) and not line.startswith("measured "):
+            pass  # some print what they like
+        if not line:
+            self._errors.seek(0)
+            raise SystemExit(f"{self.python} could not do {order!r}:\n{self._errors.read()[-2000:]}")
+        return json.loads(line.removeprefix("measured "))
 
 
-def within(policy: Policy | None, call: Callable[[], Any]) -> Callable[[], Any]:
-    """The call, as a rollout of its own."""
-
-    def run() -> None:
-        with entered(Scope("support", recorder=Recorder(), policy=policy)):
-            call()
-
-    return run
+def _low(samples: list[float]) -> float:
+    return statistics.quantiles(samples, n=10)[0]
 
 
-def rows(client: openai.OpenAI, num_calls: int) -> Iterator[tuple[str, float, float | None, float | None]]:
-    """What was measured, its microseconds, what was added to the bare client, and the goal for that."""
+@contextmanager
+def started(python: str, ways: list[str], port: int) -> Iterator[Worker]:
+    script = Path(__file__).with_name("interception_worker.py").resolve()
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+") as errors:
+        process = subprocess.Popen(
+            [str(Path(python).absolute()), str(script), str(port), *ways],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=folder,  # some leave a log where they run
+            env=None if python == sys.executable else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        )
+        try:
+            yield Worker(python, ways, process, errors)
+        finally:
+            process.kill()
+            process.communicate()
 
-    def plain() -> None:
-        client.chat.completions.create(model="m", messages=MESSAGES)
 
-    def streamed() -> None:
-        for _ in client.chat.completions.create(model="m", messages=MESSAGES, stream=True):
-            pass
+def table(workers: list[Worker]) -> Iterator[str]:
+    """Lines of Markdown: what each way adds to the bare calls of its own interpreter."""
+    bare = {worker.python: worker for worker in workers if "bare" in worker.ways}
+    yield "| added, µs of CPU | a call: agent's thread | whole process | a chunk: agent's thread | whole process |"
+    yield "|---|---|---|---|---|"
+    for worker in workers:
+        for way in worker.ways:
+            if way != "bare":
+                cells = [cell for kind in ORDERS for cell in _added(worker, bare[worker.python], way, kind)]
+                yield f"| {NAMES[way]} | {' | '.join(cells)} |"
+    yield ""
+    for python, worker in bare.items():
+        call, stream = (worker.took("bare", kind)[0] for kind in ORDERS)
+        yield f"bare, {python}: {call:.0f} a call, {stream / NUM_CHUNKS:.1f} a chunk"
 
-    plain(), streamed()
-    took = measure({"bare": plain, "recorded": within(None, plain), "steered": within(POLICY, plain)}, num_calls)
-    yield "call, bare", took["bare"], None, None
-    yield "call, recorded", took["recorded"], took["recorded"] - took["bare"], 60
-    yield "call, recorded and steered", took["steered"], took["steered"] - took["bare"], 120
-    took = measure({"bare": streamed, "recorded": within(None, streamed)}, max(30, num_calls // 10))
-    per_chunk = {name: taken / NUM_CHUNKS for name, taken in took.items()}
-    yield "streamed chunk, bare", per_chunk["bare"], None, None
-    yield "streamed chunk, recorded", per_chunk["recorded"], per_chunk["recorded"] - per_chunk["bare"], 5
+
+def _added(worker: Worker, bare: Worker, way: str, kind: str) -> list[str]:
+    parts = NUM_CHUNKS if kind == "stream" else 1
+    pairs = zip(worker.took(way, kind), bare.took("bare", kind), strict=True)
+    return [f"{(now - before) / parts:.{1 if parts > 1 else 0}f}" for now, before in pairs]
 
 
-def peers(pythons: Mapping[str, str | None], port: int, num_calls: int) -> Iterator[tuple[str, float, float]]:
-    """What other ways of watching add to a call and to a chunk, each in an interpreter that has it."""
-    script = Path(__file__).with_name("interception_peers.py")
-    for name, python in pythons.items():
-        if python is None:
-            continue
-        arguments = [
-            str(Path(python).absolute()),
-            str(script.resolve()),
-            name,
-            str(port),
-            str(num_calls),
-            str(NUM_CHUNKS),
-        ]
-        with tempfile.TemporaryDirectory() as folder:  # some leave a log where they run
-            ran = subprocess.run(arguments, input=json.dumps(MESSAGES), capture_output=True, text=True, cwd=folder)
-        if ran.returncode:
-            raise SystemExit(f"{name} could not be measured by {python}:\n{ran.stderr[-2000:]}")
-        added = json.loads(ran.stdout.splitlines()[-1])
-        yield name, added["call"], added["chunk"]
+def alone(num_turns: int) -> Iterator[str]:
+    """What is done before a request leaves, by itself and so with warm caches: for short and for long requests."""
+    for size, history in (("", []), (" with a history of 58 messages", HISTORY)):
+        content = json.dumps({"messages": [*MESSAGES, *history], "model": "m"}, separators=(",", ":")).encode()
+        took = [_low(_begun(content, steered_by, num_turns)) for steered_by in (None, policy())]
+        yield f"the seam alone, {len(content):,} bytes{size}: {took[0]:.0f} recorded, {took[1]:.0f} steered"
+
+
+def _begun(content: bytes, steered_by: Any, num_turns: int) -> list[float]:
+    taken: list[float] = []
+    for _ in range(10 * num_turns):
+        start = time.thread_time_ns()
+        with entered(Scope("support", recorder=Recorder(), policy=steered_by)):
+            begin("POST", "/v1/chat/completions", "http://127.0.0.1/v1/chat/completions", {}, content)
+        taken.append((time.thread_time_ns() - start) / 1000)
+    return taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=2000, help="of each kind; streams are a tenth of it")
+    parser.add_argument("--turns", type=int, default=100, help=f"in each, every way does this: {ORDERS}")
     parser.add_argument("--peers", help="an interpreter with OpenInference and the official GenAI instrumentation")
     parser.add_argument("--peer", help="an interpreter with agentlightning 0.3.0")
     given = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
-    install()
-    port = ours.recv()
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="k", max_retries=0) as client:
-        print(f"{'':28}{'µs':>8}{'added':>8}{'goal':>8}")
-        for name, microseconds, added, goal in rows(client, given.calls):
-            compared = "" if added is None else f"{added:8.1f}{f'≤ {goal}':>8}"
-            print(f"{name:28}{microseconds:8.1f}{compared}")
-    pythons = {"openinference": given.peers, "genai": given.peers, "agentlightning-0.3": given.peer}
-    for name, call, chunk in peers(pythons, port, given.calls):
-        print(f"{name:28}{'':8}{call:8.1f} a call, {chunk:.1f} a streamed chunk")
+    port: Any = ours.recv()
+    parts = [(sys.executable, ["bare", "recorded", "steered", "loaded"])]
+    if given.peers:
+        parts.append((given.peers, ["bare", "genai", "openinference"]))
+    if given.peer:
+        parts += [(given.peer, ["bare"]), (given.peer, ["agentlightning-0.3"])]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(started(python, ways, port)) for python, ways in parts]
+        for _ in range(given.turns):
+            for worker in workers:
+                worker.take_turn()
+        print("\n".join([*table(workers), *alone(given.turns)]))
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     server.kill()
     server.join()
 
