@@ -14,6 +14,7 @@ from agentlightning.interception.answering import Answer
 from agentlightning.interception.exchange import Exchange
 from agentlightning.interception.scope import entered
 from agentlightning.interception.seam import answered, answered_async, begin, deliver, deliver_async, is_watched
+from agentlightning.interception.transports.loops import arrive
 
 
 def patch(library: Any) -> None:
@@ -123,7 +124,10 @@ def _patch_async(library: Any) -> None:
 
     @wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
-        exchange = _begin(request) if is_watched(self) else None
+        if not is_watched(self):
+            return await original(self, request, **options)
+        arrive(self)
+        exchange = _begin(request)
         if exchange is None:
             return await original(self, request, **options)
         if (answer := await answered_async(exchange)) is not None:
