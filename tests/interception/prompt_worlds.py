@@ -7,9 +7,16 @@ those that are `Varying` come from elsewhere. So it can be checked what discover
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
+
+from agentlightning.data.call import Call
+from agentlightning.data.resource import PromptSite
+from agentlightning.data.template import parse
+from agentlightning.interception.sites import ObservedCall, discover_sites
 
 NOUNS = (
     "invoice shipment router password account refund laptop contract visa booking order parcel battery screen meeting "
@@ -219,6 +226,41 @@ def _branches_with_a_common_head(random: Random, _: str) -> Parts:
     return [head + random.choice((free, paid))]
 
 
+def _german(random: Random, _: str) -> Parts:
+    date = V(f"{random.choice(('Montag', 'Dienstag', 'Mittwoch'))}, {random.randint(1, 28)}. März 2026")
+    rules = ". Antworten Sie höflich in zwei Sätzen und nennen Sie nie einen Preis."
+    number = V(str(random.randint(10**7, 10**8)))
+    return ["Sie sind der Kundendienst der Stadtwerke. Heute ist ", date, ". Kundennummer ", number, rules]
+
+
+def _russian(random: Random, _: str) -> Parts:
+    name = V(random.choice(("Иван Петров", "Мария Иванова", "Олег Сидоров", "Анна Котова", "Пётр Ильин")))
+    return ["Вы — сотрудник службы поддержки. Клиент: ", name, ". Отвечайте кратко, не обещайте возврат денег."]
+
+
+def _thai(random: Random, _: str) -> Parts:
+    name = V(random.choice(("สมชาย", "มานี", "ปิติ", "วีระ", "ชูใจ")))
+    return ["คุณคือผู้ช่วยฝ่ายบริการลูกค้า ชื่อลูกค้าคือ ", name, " กรุณาตอบสั้นๆ และสุภาพ ห้ามสัญญาว่าจะคืนเงิน"]
+
+
+def _all_json(random: Random, _: str) -> Parts:
+    head = '{"role": "assistant", "rules": ["be brief", "cite your sources", "promise nothing"], "user": "'
+    return [head, V(random.choice(NAMES)), '", "language": "en", "tone": "friendly and exact"}']
+
+
+def _web_page(random: Random, _: str) -> Parts:
+    page = several(random, 1, 12, lambda i: f"[{i}] <button> {random.choice(VERBS)} {random.choice(NOUNS)}")
+    head = ["You are a web agent. Step ", V(str(random.randint(1, 9))), " of at most 12. Page title: "]
+    rules = "\nChoose one element and say why in one line. Say DONE when the task is finished."
+    return [*head, V(random.choice(NOUNS).title()), "\nElements:\n", page, rules]
+
+
+def _draft_and_review(random: Random, _: str) -> Parts:
+    draft, review = V(passage(random, random.randint(100, 900))), V(passage(random, random.randint(50, 400)))
+    rules = "\n\nRewrite the draft so that the reviewer is content. Change nothing else."
+    return ["Here is a draft of an answer:\n\n", draft, "\n\nHere is what a reviewer says of it:\n\n", review, rules]
+
+
 WORLDS: dict[str, World] = {
     "an f-string with a date and a name": World(_fstring),
     "numbered passages of retrieved text": World(_retrieval, is_system=False),
@@ -235,4 +277,51 @@ WORLDS: dict[str, World] = {
     "examples drawn from a pool": World(_drawn_examples),
     "two branches": World(_branches, num_sites=2),
     "two branches with a common head": World(_branches_with_a_common_head, num_sites=2),
+    "German": World(_german),
+    "Russian": World(_russian),
+    "Thai": World(_thai, least_found=0.9),
+    "nothing but JSON": World(_all_json),
+    "elements of a web page": World(_web_page),
+    "a draft and a review": World(_draft_and_review),
 }
+
+
+def prompts(world: World, seed: int, count: int) -> list[tuple[str, Parts]]:
+    """(question, prompt) of so many tasks."""
+    random = Random(seed)
+    questions = [question(random) for _ in range(count)]
+    return [(asked, world.make(random, asked)) for asked in questions]
+
+
+def call(world: World, asked: str, text: str) -> Call:
+    """The model call in which such a prompt is sent."""
+    alone = [{"role": "user", "content": text}]
+    messages = [{"role": "system", "content": text}, {"role": "user", "content": asked}] if world.is_system else alone
+    return Call(agent="a", model="m", messages=messages)
+
+
+def sites_in(world: World, made: Sequence[tuple[str, Parts]]) -> list[PromptSite]:
+    """The usable sites discovery finds in such prompts."""
+    calls = [ObservedCall(f"t{i}", asked, call(world, asked, "".join(parts))) for i, (asked, parts) in enumerate(made)]
+    kind = "system" if world.is_system else "prefix"
+    return [site for site in discover_sites(calls).sites if site.kind == kind]
+
+
+def share_found(made: Sequence[tuple[str, Parts]], sites: Sequence[PromptSite]) -> float:
+    """How much of what the author wrote stands in the templates, in words."""
+    wanted, there = _words(_written(made)), _words([part for site in sites for part in parse(site.template)[0]])
+    return sum((wanted & there).values()) / sum(wanted.values())
+
+
+def share_foreign(made: Sequence[tuple[str, Parts]], sites: Sequence[PromptSite]) -> float:
+    """How much of the templates the author did not write, in words."""
+    wanted, there = _words(_written(made)), _words([part for site in sites for part in parse(site.template)[0]])
+    return sum((there - wanted).values()) / max(1, sum(there.values()))
+
+
+def _written(made: Sequence[tuple[str, Parts]]) -> list[str]:
+    return list({"".join(part for part in parts if not isinstance(part, Varying)) for _, parts in made})
+
+
+def _words(texts: Sequence[str]) -> Counter[str]:
+    return Counter(re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|\w+", " ".join(texts)))
