@@ -2,9 +2,9 @@
 
     python -m benchmarks.prompt_sites
 
-Each world (tests/interception/prompt_worlds.py) knows which words its author wrote. Sites are learned from 8 or 24 tasks
-and tried on 100 others. A call is steered when the new text reached it, and everything that varies must come through to
-the letter: anything else ends the benchmark.
+Each world (tests/interception/prompt_worlds.py) knows which words its author wrote. Sites are learned from 8 or 24
+tasks and tried on 100 others. A call is steered when the new text reached it, and everything that varies must come
+through to the letter: anything else ends the benchmark.
 """
 
 from __future__ import annotations
