@@ -10,6 +10,8 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -117,6 +119,72 @@ def test_work_given_to_any_pool_is_part_of_the_rollout_and_the_pool_is_not() -> 
     assert [pool.submit(current_scope).result() for pool in (before, within)] == [None, None]
     before.shutdown()
     within.shutdown()
+
+
+POOLED: list[tuple[str, Callable[[ThreadPool], Any]]] = [
+    ("apply", lambda pool: pool.apply(current_scope)),
+    ("apply_async", lambda pool: pool.apply_async(current_scope).get()),
+    ("map", lambda pool: pool.map(lambda _: current_scope(), [1, 2])[1]),
+    ("starmap", lambda pool: pool.starmap(lambda *_: current_scope(), [(1, 2)])[0]),
+    ("imap", lambda pool: list(pool.imap(lambda _: current_scope(), [1, 2]))[1]),
+    ("imap_unordered", lambda pool: list(pool.imap_unordered(lambda _: current_scope(), [1, 2], 2))[1]),
+    ("callback", lambda pool: _called(lambda tell: pool.apply_async(int, (), {}, tell))),
+    ("error_callback", lambda pool: _called(lambda tell: pool.apply_async(int, ("x",), error_callback=tell))),
+]
+
+
+def _called(when: Callable[[Callable[[Any], None]], Any]) -> Scope | None:
+    """The scope in which what was given to `when` got called."""
+    found: SimpleQueue[Scope | None] = SimpleQueue()
+    when(lambda _: found.put(current_scope()))
+    return found.get(timeout=10)
+
+
+@pytest.mark.parametrize(("name", "ask"), POOLED)
+@pytest.mark.parametrize("is_made_first", [True, False])
+def test_work_given_to_the_older_kind_of_pool_is_part_of_the_rollout_and_the_pool_is_not(
+    name: str, ask: Any, is_made_first: bool
+) -> None:
+    first, second = Scope("first"), Scope("second")
+    pool = ThreadPool(1) if is_made_first else None
+    with entered(first):
+        pool = pool or ThreadPool(1)
+        assert ask(pool) is first
+    with entered(second):
+        assert ask(pool) is second
+    assert ask(pool) is None
+    pool.close()
+    pool.join()
+
+
+def test_what_is_called_when_a_future_is_done_is_part_of_the_rollout_that_asked_for_it() -> None:
+    scope = Scope("helper")
+    with ThreadPoolExecutor(1) as pool:
+        gate = threading.Event()
+        future = pool.submit(gate.wait)
+        with entered(scope):
+            found = _called(lambda tell: (future.add_done_callback(tell), gate.set()))
+        assert found is scope
+        assert _called(pool.submit(int).add_done_callback) is None
+
+
+def test_what_a_loop_calls_later_is_part_of_the_rollout_that_asked_for_it() -> None:
+    async def all_ways() -> list[Scope | None]:
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[Scope | None] = asyncio.Queue()
+
+        def tell(*_: Any) -> None:
+            told.put_nowait(current_scope())
+
+        with entered(scope):
+            loop.call_soon(tell)
+            loop.call_later(0, tell)
+            asyncio.ensure_future(asyncio.sleep(0)).add_done_callback(tell)
+            threading.Thread(target=loop.call_soon_threadsafe, args=(tell,)).start()
+        return [await told.get() for _ in range(4)]
+
+    scope = Scope("helper")
+    assert asyncio.run(all_ways()) == [scope] * 4
 
 
 def test_asyncio_carries_scopes_into_tasks_threads_and_executors() -> None:
