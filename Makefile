@@ -156,7 +156,7 @@ $(SIDE)/verl/.installed: tests/verl/requirements.txt pyproject.toml Makefile
 # Its packages warn of one another's old names; that is theirs, and no test of ours.
 test-verl: $(SIDE)/verl/.installed
 	AGENTLIGHTNING_EXPECT_VERL=1 OMP_NUM_THREADS=1 $(SIDE)/verl/bin/python -m pytest \
-	  -W ignore::DeprecationWarning -W ignore::FutureWarning tests/verl $(ARGS)
+	  -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::UserWarning tests/verl $(ARGS)
 
 docs: $(VENV)/.installed
 	@if [ -f docs/check.py ]; then $(VENV)/bin/python docs/check.py $(ARGS); else echo "docs/check.py is not there: no code to run"; fi

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentlightning.data.resource import Demo, Policy, PromptSite
 from agentlightning.trainer.report import render, write_report
 from agentlightning.trainer.report.charts import progress, rounds_of
-from agentlightning.trainer.result import Cost, HistoryEntry, TaskOutcome, TrainingResult
+from agentlightning.trainer.result import Cost, Curve, HistoryEntry, TaskOutcome, TrainingResult, Winner
 
 VOID = {"meta", "input"}
 
@@ -117,6 +117,34 @@ def result(text: str = "plain", **fields: object) -> TrainingResult:
         started_at=1_750_000_000.0,
     )
     return msgspec.structs.replace(made, **fields)
+
+
+def test_several_stages_are_compared_on_the_same_tasks() -> None:
+    winners = [
+        Winner(policy_id="p-1", final=0.6, difference=0.1, interval=(-0.05, 0.25)),
+        Winner(policy_id="p-9", final=0.75, difference=0.25, interval=(0.1, 0.4)),
+    ]
+    found = msgspec.structs.replace(entry("accepted", 0.6, 1, "p-1"), stage="1-apo")
+    made = result(winners=winners, history=[found])
+    page = Page(render(made))
+    assert "Stage by stage" in page.text and "once and together" in page.text
+    assert "+0.10" in page.text and "-0.05 to +0.25" in page.text.replace("−", "-") and "several" in page.text
+    assert "Stage by stage on the same tasks: 1-apo 0.60, p-9 0.75." in made.summary()
+    assert "Stage by stage" not in Page(render(result(winners=winners[:1]))).text
+
+
+def test_what_a_stage_told_as_it_learned_is_drawn_as_a_line() -> None:
+    curves = [
+        Curve(stage="3-rl", name="reward", values=[0.2, 0.5, 0.9]),
+        Curve(stage="2-sft", name="loss", values=[1.0, 0.5]),
+    ]
+    page = Page(render(result(curves=curves)))
+    assert "3-rl: reward of the rollouts it learned from" in page.text
+    assert (
+        "aria-label",
+        "3-rl: reward of the rollouts it learned from: 0.20 at first, 0.90 at last",
+    ) in page.attributes
+    assert "2-sft: loss" not in page.text, "two points are no curve"
 
 
 @pytest.mark.parametrize(

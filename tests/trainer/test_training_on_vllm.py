@@ -32,6 +32,8 @@ def test_a_run_learns_on_adapters_that_vllm_serves_and_its_policy_answers_afterw
     assert result.verdict == "improved"
     version = result.policy.weights["small"]
     assert (tmp_path / "out" / "weights" / version / "adapter_model.safetensors").is_file()
+    assert [curve.name for curve in result.curves] == ["loss"] and len(result.curves[0].values) == 6
+    assert [winner.final for winner in result.winners] == [result.final]
     assert result.cost.usd in (None, 0.0), "calls to a server of ours are no provider's"
     served = load_optimized_agent(tmp_path / "out", agent())
     said = [served(f"say {number}") for number in range(8)]

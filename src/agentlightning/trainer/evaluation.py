@@ -64,6 +64,8 @@ class Claim(msgspec.Struct, frozen=True):
     best: Comparison | None
     """The winner the claim is about: the one handed back, or the nearest miss. None when nothing could be compared."""
     notes: list[str]
+    compared: list[Comparison] = []
+    """Every winner that could be compared; their intervals hold together."""
 
 
 def paired_interval(
@@ -152,8 +154,8 @@ def verdict(
     best = max(compared, key=lambda c: (c.is_shown, c.difference))
     notes = [*notes, *best.notes, *_size_notes(best, is_held_out, len(winners), confidence)]
     if best.difference <= 0:
-        return Claim("kept original", "original", best, notes)
-    return Claim("improved" if best.is_shown else "not shown", best.policy_id, best, notes)
+        return Claim("kept original", "original", best, notes, compared)
+    return Claim("improved" if best.is_shown else "not shown", best.policy_id, best, notes, compared)
 
 
 def tasks_needed(interval: Interval) -> int | None:

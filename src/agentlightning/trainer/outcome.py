@@ -10,8 +10,8 @@ import msgspec
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
 from agentlightning.data.trajectory import Group
-from agentlightning.trainer.evaluation import Claim, verdict
-from agentlightning.trainer.result import TaskOutcome
+from agentlightning.trainer.evaluation import Claim, Comparison, verdict
+from agentlightning.trainer.result import TaskOutcome, Winner
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -43,9 +43,20 @@ def conclude(measured: Measured, policies: Mapping[str, Policy]) -> dict[str, An
         "interval": (interval.low, interval.high) if interval else None,
         "p_value": interval.p_value if interval else None,
         "num_test_tasks": len(best.differences) if best and measured.is_held_out else 0,
+        "winners": [_winner(comparison) for comparison in claim.compared],
         "tasks": _outcomes(measured.tasks, measured.baseline, shown),
         "notes": claim.notes,
     }
+
+
+def _winner(comparison: Comparison) -> Winner:
+    interval = comparison.interval
+    return Winner(
+        policy_id=comparison.policy_id,
+        final=comparison.final,
+        difference=comparison.difference,
+        interval=(interval.low, interval.high) if interval else None,
+    )
 
 
 def _rewards(groups: Sequence[Group]) -> dict[str, list[float | None]]:

@@ -78,6 +78,25 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return "won" if change > 1e-9 else "lost" if change < -1e-9 else "same"
 
 
+class Winner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a stage passed on, beside the original on the same tasks as everything else that was measured at the end."""
+
+    policy_id: str
+    final: float
+    difference: float
+    """Mean paired difference to the original."""
+    interval: tuple[float, float] | None = None
+    """Of that difference; all winners' intervals hold together in 95 % of runs."""
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that a stage told as it learned, in order."""
+
+    stage: str
+    name: str
+    values: list[float]
+
+
 class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of `Trainer.train`. Rewards are means; higher is better."""
 
@@ -94,6 +113,10 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """95 % interval of that difference; None when nothing or too little was held out."""
     p_value: float | None = None
     num_test_tasks: int = 0
+    winners: list[Winner] = []
+    """What each stage passed on, in their order."""
+    curves: list[Curve] = []
+    """What stages told of themselves as they learned."""
     cost: Cost = Cost()
     history: list[HistoryEntry] = []
     tasks: list[TaskOutcome] = []
@@ -164,7 +187,7 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def summary(self) -> str:
         """At most 15 lines: the verdict, what it rests on, the cost, where the prompt is, and what changed."""
-        lines = [f"{self.headline}.", self.evidence, f"Cost: {self.cost_line()}."]
+        lines = [f"{self.headline}.", self.evidence, *self._stages_line(), f"Cost: {self.cost_line()}."]
         if self.output_dir:
             lines.append(f"Saved: {Path(self.output_dir) / 'policy.yaml'}")
         lines += [f"Note: {note}" for note in self.notes[:4]]
@@ -230,6 +253,16 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def _span(self) -> str:
         assert self.interval is not None
         return f"{wording.signed(self.interval[0])} to {wording.signed(self.interval[1])}"
+
+    def stage_of(self, policy_id: str) -> str:
+        """The stage that found a version; empty when it was put together from several."""
+        return next((entry.stage for entry in self.history if entry.policy_id == policy_id), "")
+
+    def _stages_line(self) -> list[str]:
+        if len(self.winners) < 2:
+            return []
+        parts = [f"{self.stage_of(w.policy_id) or w.policy_id} {wording.number(w.final)}" for w in self.winners]
+        return [f"Stage by stage on the same tasks: {', '.join(parts)}."]
 
     def _why_kept(self) -> str:
         if self.difference is None:

@@ -28,6 +28,7 @@ from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
 from agentlightning.trainer.config_sections import CarryOn
+from agentlightning.trainer.curves import curves_of
 from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
 from agentlightning.trainer.observed import find_sites, observed_calls
@@ -364,6 +365,7 @@ class Run(Bench):
             **conclusion,
             cost=self.cost(),
             history=self.history,
+            curves=await curves_of(self.store, self.run_id),
             sites=[*report.sites, *(site for site, _ in report.unusable)],
             notes=list(dict.fromkeys(notes)),
             run_id=self.run_id,

@@ -31,6 +31,7 @@ def render(result: TrainingResult) -> str:
         sections.verdict(result),
         sections.notes(result),
         sections.changes(result),
+        sections.stages(result),
         sections.tasks(result),
         sections.search(result),
         sections.cost(result),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from agentlightning.trainer import wording
@@ -15,6 +16,7 @@ from agentlightning.trainer.result import HistoryEntry, TrainingResult
 
 MARKS = {"accepted": "●", "rejected": "○", "refused": "×"}
 _PLOT_HEIGHT = 190
+_CURVE_HEIGHT = 110
 
 
 class Scale(NamedTuple):
@@ -85,6 +87,24 @@ def progress(history: Sequence[HistoryEntry]) -> str:
         '<figcaption><span class="key accepted">accepted</span><span class="key rejected">rejected</span>'
         f'<span class="key refused">refused before it ran</span>{unscored}<span class="key line">best so far</span>'
         '<span class="to-right">rounds of the search →</span></figcaption></figure>'
+    )
+
+
+def curve(values: Sequence[float], title: str) -> str:
+    """One number over the iterations of a stage, as a line."""
+    scale, across = _padded(values), Scale(0, max(1, len(values) - 1))
+    places = [(across.at(index), 100 - scale.at(value)) for index, value in enumerate(values)]
+    lines = "".join(
+        f'<line class="incumbent" x1="{x1}%" x2="{x2}%" y1="{y1}%" y2="{y2}%"/>'
+        for (x1, y1), (x2, y2) in pairwise(places)
+    )
+    ticks = "".join(f'<span style="top:{100 - scale.at(v)}%">{wording.number(v)}</span>' for v in _ticks(scale))
+    label = f"{title}: {wording.number(values[0])} at first, {wording.number(values[-1])} at last"
+    return (
+        f'<figure class="progress"><div class="plot"><div class="axis" aria-hidden="true">{ticks}</div>'
+        f'<svg height="{_CURVE_HEIGHT}" role="img" aria-label="{html.escape(label)}">{_grid(scale)}{lines}</svg></div>'
+        f"<figcaption><span>{html.escape(title)}</span>"
+        f'<span class="to-right">{wording.counted(len(values), "iteration")} →</span></figcaption></figure>'
     )
 
 

@@ -75,6 +75,26 @@ def changes(result: TrainingResult) -> str:
     return f"<section><h2>What changed</h2>{''.join(blocks)}</section>"
 
 
+def stages(result: TrainingResult) -> str:
+    """What each stage added, where there were several: all measured at the end, on the same tasks."""
+    if len(result.winners) < 2 or result.baseline is None:
+        return ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("after", "version", "reward", "against the original"))
+    rows = [f"<tr><td>–</td><td>original</td><td>{wording.number(result.baseline)}</td><td></td></tr>"]
+    for winner in result.winners:
+        span = " to ".join(map(wording.signed, winner.interval)) if winner.interval else "no interval"
+        stage = result.stage_of(winner.policy_id) or "several"
+        change = f"{wording.signed(winner.difference)} <small>{span}</small>"
+        cells = [escape(stage), escape(winner.policy_id), wording.number(winner.final), change]
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    where = "the held-out tasks, once and together" if result.num_test_tasks else "tasks the search has seen"
+    return (
+        f'<section><h2>Stage by stage</h2><p class="soft">Measured on {where}; the intervals are widened so that all '
+        f'of them hold in 95 of 100 runs.</p><table class="stages"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
+    )
+
+
 def tasks(result: TrainingResult) -> str:
     """Every task with both outputs; those that got worse come first."""
     measured = measured_tasks(result)
@@ -111,7 +131,7 @@ def search(result: TrainingResult) -> str:
     return (
         f'<section class="search"><h2>How the search went</h2><p class="soft">{tally}. Scores are means on validation '
         f"tasks, which the search may learn from{proof}.</p>"
-        f"{charts.progress(result.history)}{_lineage(result)}"
+        f"{charts.progress(result.history)}{_lineage(result)}{_curves(result)}"
         f"<details{is_open}><summary>Every version and why it was accepted or not</summary>"
         f'<ol class="history">{entries}</ol></details></section>'
     )
@@ -281,6 +301,15 @@ def _lineage(result: TrainingResult) -> str:
         for name, score in zip(names, scores, strict=True)
     )
     return f'<h3>The line that led here</h3><ol class="lineage">{steps}</ol>'
+
+
+def _curves(result: TrainingResult) -> str:
+    """How the stages that learn weights learned, by what they told; two points are no curve."""
+    drawn = [curve for curve in result.curves if len(curve.values) > 2]
+    names = {"reward": "reward of the rollouts it learned from", "loss": "loss"}
+    titles = [f"{curve.stage}: {names.get(curve.name, curve.name)}" for curve in drawn]
+    figures = [charts.curve(curve.values, title) for curve, title in zip(drawn, titles, strict=True)]
+    return f"<h3>Learning</h3>{''.join(figures)}" if figures else ""
 
 
 def _decision(entry: HistoryEntry, names_stage: bool) -> str:
