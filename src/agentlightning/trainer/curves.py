@@ -9,7 +9,7 @@ _KEPT = {"reward", "loss"}
 
 
 async def curves_of(store: Store, run_id: str) -> list[Curve]:
-    """Rewards, or losses where a stage told no rewards (beside them a loss says little). A line told twice counts once."""
+    """Rewards, or losses where a stage told no rewards: beside them they say little. A line told twice counts once."""
     told: dict[tuple[str, str], dict[str, float]] = {}
     async for stored in store.read("log", {"run": run_id}):
         body = stored.record.body
