@@ -20,6 +20,7 @@ from tests.trainer.worlds import CLIENT, PROMPT, loud_tasks, shouting_model
 from agentlightning import Trainer, wrap_agent
 from agentlightning.data.call import Reply, Usage
 from agentlightning.interception.dialects import dialect_of
+from agentlightning.trainer import runner
 
 Ask = Callable[[FakeOpenAI, str], str]
 
@@ -94,6 +95,31 @@ def test_an_agent_on_ollamas_generate_is_improved_through_its_chat(tmp_path: Pat
 def _chat(body: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": shouting_model(body)}
     return {"model": body["model"], "message": message, "done": True, "done_reason": "stop"}
+
+
+def test_a_key_that_expires_is_taken_from_the_agent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LOOK_AGAIN_SECONDS", 0.0)
+    issued: list[str] = []
+
+    def answer(question: str) -> str:
+        issued.append(f"Bearer token-{len(issued):08d}")
+        messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": question}]
+        body = {"model": "m", "messages": messages}
+        headers = {"authorization": issued[-1]}
+        response = CLIENT.post(f"{server.base_url}/chat/completions", json=body, headers=headers)
+        return response.json()["choices"][0]["message"]["content"]
+
+    def model(body: dict[str, Any]) -> Any:
+        is_ours = "<runs>" in str(body)
+        if is_ours and server.requests[-1].headers["authorization"] in issued[:5]:
+            return JSONResponse({"error": {"message": "the token has expired"}}, 401)
+        return shouting_model(body)
+
+    with FakeOpenAI(model) as server:
+        agent = wrap_agent(answer, name="parrot")
+        made = Trainer(agent, data_dir=tmp_path / "data", output_dir=tmp_path / "out", progress=False, max_epochs=1)
+        result = made.train(loud_tasks(20))
+    assert result.final == 1.0 and result.prompts == {"parrot:system": f"{PROMPT} Always shout."}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -114,6 +114,7 @@ class Bench:
             retries=settings.retries,
             tools=self.tools,
             weights=self.weights,
+            on_seen=self.models.saw,
         )
 
     async def close(self) -> None:

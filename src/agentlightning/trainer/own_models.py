@@ -44,10 +44,12 @@ class OwnModels:
         `on_answer` hears of each answer and its price."""
         self.seen: SeenEndpoint | None = None
         """Set as soon as the agent's own endpoint is known."""
+        self._newest: SeenEndpoint | None = None
         self._look: Look | None = None
         self._looking: asyncio.Future[SeenEndpoint | None] | None = None
         self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
         self._clients: dict[str, ModelClient] = {}
+        self._put_away: list[ModelClient] = []
         self._answers: dict[str, Reply] = {}
         self._recorded: dict[str, Reply] = {}
         self._run_id = run_id
@@ -56,6 +58,10 @@ class OwnModels:
         self._max_in_flight = max_in_flight
         self._engine = engine
         self._on_answer = on_answer
+
+    def saw(self, endpoint: SeenEndpoint) -> None:
+        """The agent called a model with success just now. Its key may be a new one."""
+        self._newest = endpoint
 
     def endpoint(self, role: OwnRole) -> Endpoint | None:
         """Where a role's calls go; None while that is not known. A lone configured one serves both roles."""
@@ -133,7 +139,7 @@ class OwnModels:
         return recorded
 
     async def close(self) -> None:
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._put_away):
             await client.aclose()
 
     async def _ask(self, role: OwnRole, messages: list[Message], **wishes: Any) -> Reply:
@@ -145,8 +151,27 @@ class OwnModels:
             reply = await asyncio.wrap_future(self._engine.sample(call))
             return msgspec.structs.replace(reply, model=self._engine.model)
         client = self._client(role)
-        reply = await client.complete(messages, **wishes)
+        try:
+            reply = await client.complete(messages, **wishes)
+        except ModelError:
+            if not self._has_renewed(role, client):
+                raise
+            reply = await self._client(role).complete(messages, **wishes)
         return reply if reply.model else msgspec.structs.replace(reply, model=client.endpoint.model)
+
+    def _has_renewed(self, role: OwnRole, failed: ModelClient) -> bool:
+        """Does the agent by now show another key than the one that failed? Then the next client has that."""
+        if self._clients.get(role) is not failed:  # somebody else noticed
+            return True
+        seen, newest = self.seen, self._newest
+        if role in self._endpoints or seen is None or newest is None or newest.base_url != seen.base_url:
+            return False
+        if newest.headers == seen.headers:
+            return False
+        self.seen = msgspec.structs.replace(seen, headers=newest.headers)
+        self._put_away += self._clients.values()
+        self._clients.clear()
+        return True
 
     def _client(self, role: OwnRole) -> ModelClient:
         if role not in self._clients:

@@ -48,6 +48,9 @@ _AGENTS_FAULT = (400, 413, 422)
 _NOT_THE_AGENTS = ("site-packages", str(Path(__file__).parents[1]) + os.sep, "<frozen", os.path.dirname(os.__file__))
 """Files in which an agent's exception may end up, but not the line its author looks for."""
 
+LOOK_AGAIN_SECONDS = 60.0
+"""How often the agent's key is looked at again: some expire within the hour, and the agent gets a new one."""
+
 
 class RolloutPlan(msgspec.Struct, frozen=True):
     """One run of the agent, asked for."""
@@ -76,14 +79,18 @@ class Runner:
         predict: Predict | None = None,
         weights: Weights | None = None,
         on_step: Callable[[Step], None] | None = None,
+        on_seen: Callable[[SeenEndpoint], None] = lambda endpoint: None,
     ) -> None:
+        """`on_seen` hears where the agent called a model with success: at first, and then about once a minute."""
         self.agent = agent
         self.run_id = run_id
         self.timeout_seconds = timeout_seconds
         self.retries = retries
         self.predict = predict
         self.endpoint: SeenEndpoint | None = None
-        """Where the agent was last seen calling a model with success."""
+        """Where the agent was first seen calling a model with success."""
+        self._on_seen = on_seen
+        self._look_again_at = 0.0
         self.num_lost = 0
         """Steps that could not be handed on when they ended, through a fault of ours."""
         self._store = store
@@ -229,11 +236,13 @@ class Runner:
             self._usd[step.rollout_id] = self._usd.get(step.rollout_id, 0.0) + usd
 
     def _note_endpoint(self, recorder: Recorder, step: Step) -> None:
-        if step.error or self.endpoint is not None:
+        if step.error or time.monotonic() < self._look_again_at:
             return
         for exchange in recorder.exchanges():
-            if exchange.index == step.index:
-                self.endpoint = seen_endpoint(exchange)
+            if exchange.index == step.index and (found := seen_endpoint(exchange)) is not None:
+                self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
+                self.endpoint = self.endpoint or found
+                self._on_seen(found)
 
     def _all_steps(self, recorder: Recorder) -> list[Step]:
         kept = self._steps[recorder.rollout_id]
