@@ -17,8 +17,10 @@ from agentlightning.algorithms.base import AlgorithmConfig
 from agentlightning.data.record import make_record
 from agentlightning.errors import DataError
 from agentlightning.store.trajectories import read_trajectories
+from agentlightning.trainer.config import Config
 from agentlightning.trainer.config_sections import RewardPart
-from agentlightning.trainer.resolve import resolve_reward
+from agentlightning.trainer.plan import unguarded
+from agentlightning.trainer.resolve import resolve_reward, resolve_stages
 
 SETTINGS = {"learning_rate": 5e-3, "epochs": 4, "batch_size": 8}
 REWARD_MODEL = resolve_reward([RewardPart(name="reward_model", params=SETTINGS)], Path())
@@ -196,3 +198,9 @@ def test_a_resumed_run_judges_with_the_reward_model_it_had_whatever_people_said_
     assert {t.id: t.reward for t in second.live} == {t.id: t.reward for t in first.live}
     assert any("as it was before the interruption" in note for note in again.notes)
     assert len(asyncio.run(_logs(tmp_path, "reward_model"))) == 1, "it was trained once"
+
+
+def test_learning_against_a_reward_model_without_a_pull_back_is_told() -> None:
+    config = Config.model_validate({"algorithm": ["sft", {"name": "rl", "params": {"kl": 0.05}}, "grpo"]})
+    [told] = unguarded(resolve_stages(None, config))
+    assert told.startswith("stage 3-grpo learns against a reward model") and "Set kl" in told

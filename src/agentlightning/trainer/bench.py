@@ -34,7 +34,7 @@ from agentlightning.trainer.config import Config
 from agentlightning.trainer.opinions import read_opinions
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.pace import Pace
-from agentlightning.trainer.plan import NUM_PREFLIGHT, warnings_before
+from agentlightning.trainer.plan import NUM_PREFLIGHT, unguarded, warnings_before
 from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.result import Cost
 from agentlightning.trainer.rollouts import SHARED_STAGE, Rollouts, agent_error, model_error
@@ -203,6 +203,8 @@ class Bench:
         if isinstance(function, Prepared):
             await function.prepare()
         if isinstance(function, JudgedByModel):
+            for text in unguarded(self.stages):
+                self.note(text)
             self.rollouts.live = await function.rated(self.rollouts.live)
 
     async def _feedback(self, rollout_id: str) -> list[dict[str, Any]]:

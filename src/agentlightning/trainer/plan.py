@@ -58,6 +58,16 @@ def warnings_before(agent: WrappedAgent) -> list[str]:
     ]
 
 
+def unguarded(stages: Sequence[PlannedStage]) -> list[str]:
+    """What to be told where stages learn against a reward model with nothing that keeps them near what it has seen."""
+    free = [stage.name for stage in stages if getattr(stage.algorithm.config, "kl", None) == 0]
+    return [
+        f"stage {name} learns against a reward model and nothing pulls it back to where it began (kl: 0), so it may "
+        "find answers that only the model likes. Set kl in its params (0.01 to 0.1)."
+        for name in free
+    ]
+
+
 def _tasks(splits: TaskSplits) -> str:
     if splits.is_cross_fitted and not splits.test:
         return f"{len(splits.train)} tasks: too few to hold any out, so nothing can be proved on them"
