@@ -290,9 +290,11 @@ def test_plugins_names_kinds_and_packages() -> None:
 
 def test_doctor_checks_what_a_project_needs(project: Path, url: str) -> None:
     config = project / "config.yaml"
-    config.write_text(config.read_text() + "models: {judge: {model: j, api_key_env: NO_SUCH_KEY_9}}\n")
-    done = agl(project, "doctor", "-c", "config.yaml", "--json", WORLD_URL=url)
+    judge, optimizer = "{model: j, api_key_env: NO_SUCH_KEY_9}", "{model: llama, dialect: ollama}"
+    config.write_text(f"{config.read_text()}models: {{judge: {judge}, optimizer: {optimizer}}}\n")
+    done = agl(project, "doctor", "-c", "config.yaml", "--json", WORLD_URL=url, OLLAMA_HOST=url.removesuffix("/v1"))
     found = {row["what"]: row for row in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 1 and found["NO_SUCH_KEY_9"]["mark"] == "✗"
+    assert done.returncode == 1 and found["models.judge"]["mark"] == "✗"
+    assert "NO_SUCH_KEY_9" in found["models.judge"]["found"] and found["models.optimizer"]["mark"] == "✓"
     assert found["agent"]["found"] == "parrot (function)" and found["tasks"]["found"] == "20 to learn from"
     assert found["GPUs"]["mark"] in "✓–" and found["→ improve prompts"]["mark"] in "✓–"

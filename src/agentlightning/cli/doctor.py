@@ -21,6 +21,7 @@ from agentlightning import __version__
 
 if TYPE_CHECKING:
     from agentlightning.trainer.config import Config
+    from agentlightning.trainer.config_sections import ModelSection
 
 _SDKS = ("openai", "anthropic", "langchain", "langgraph", "autogen-agentchat", "crewai", "openai-agents", "litellm")
 _WEIGHTS = ("torch", "transformers", "peft")
@@ -136,6 +137,7 @@ def _project(path: str) -> Iterator[Check]:
     """What a configuration needs: itself, its agent, its tasks, the keys and addresses of its models."""
     from agentlightning.errors import AgentLightningError
     from agentlightning.trainer.config import load_config
+    from agentlightning.trainer.own_models import OWN_ROLES
 
     try:
         config = load_config(path)
@@ -145,12 +147,19 @@ def _project(path: str) -> Iterator[Check]:
     yield Check("✓", path, "reads well")
     yield from _agent_and_tasks(config)
     for role, model in config.models:
-        if model is not None and model.api_key_env:
-            is_set = bool(os.environ.get(model.api_key_env))
-            found = f"set (for models.{role})" if is_set else f"not set, and models.{role} names it. Set it."
-            yield Check("✓" if is_set else "✗", model.api_key_env, found)
-        if model is not None and model.base_url:
-            yield _reachable(f"models.{role}.base_url", model.base_url)
+        if model is not None and (role in OWN_ROLES or model.base_url):
+            yield _asked(f"models.{role}", model)
+
+
+def _asked(name: str, model: ModelSection) -> Check:
+    """Is its key there, and does something answer where it is asked? Nothing is asked of it."""
+    from agentlightning.errors import ConfigError
+    from agentlightning.trainer.own_models import address_of
+
+    try:
+        return _reachable(name, address_of(model))
+    except ConfigError as error:
+        return Check("✗", name, str(error))
 
 
 def _agent_and_tasks(config: Config) -> Iterator[Check]:

@@ -21,8 +21,10 @@ from agentlightning.models.client import ModelClient
 from agentlightning.models.endpoint import Endpoint
 from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget, spent_from
+from agentlightning.trainer.config_sections import ModelSection
 
 OwnRole = Literal["optimizer", "judge"]
+OWN_ROLES: tuple[OwnRole, ...] = ("optimizer", "judge")
 Look = Callable[[], Coroutine[Any, Any, SeenEndpoint | None]]
 
 
@@ -47,7 +49,7 @@ class OwnModels:
         self._newest: SeenEndpoint | None = None
         self._look: Look | None = None
         self._looking: asyncio.Future[SeenEndpoint | None] | None = None
-        self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in ("optimizer", "judge") if specs.get(role)}
+        self._endpoints = {role: Endpoint.from_spec(specs[role]) for role in OWN_ROLES if specs.get(role)}
         self._clients: dict[str, ModelClient] = {}
         self._put_away: list[ModelClient] = []
         self._answers: dict[str, Reply] = {}
@@ -185,6 +187,11 @@ class OwnModels:
                 endpoint, max_in_flight=self._max_in_flight, on_attempt=lambda _: spent_from(self._budget).admit(role)
             )
         return self._clients[role]
+
+
+def address_of(model: ModelSection) -> str:
+    """Where a configured model is asked. ConfigError when that, or its key, cannot be told."""
+    return Endpoint.from_spec(model.spec()).address
 
 
 def endpoint_of(seen: SeenEndpoint) -> Endpoint:
