@@ -4,8 +4,8 @@
     python -m benchmarks.kills --apo 8 --capped 0 --sft 0 --rl 0 --seed 3
 
 A trial starts `agentlightning train` in a folder, kills it (SIGKILL) at a moment drawn between its first word and its
-last, before the run is on record as finished, and carries it on with `agentlightning resume`. Every fourth trial kills the resumed run as well; every fifth
-moves the folder in between. Asked afterwards:
+last, before the run is on record as finished, and carries it on with `agentlightning resume`. Every fourth trial kills
+the resumed run as well; every fifth moves the folder in between. Asked afterwards:
 
 * is everything in `result.json` (policy, history, scores, interval, each task's outputs) what the whole run gave?
 * how many calls reached the model more often than in the whole run, and is that more than were lost (calls which had
