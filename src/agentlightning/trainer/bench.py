@@ -77,7 +77,8 @@ class Bench:
         self.seconds_before = 0.0
         """What earlier parts of the run took, before it was interrupted."""
         self.lost_calls = 0
-        self.budget = Budget(limits_from(config.budget.caps()), Ledger(overrides=self._prices()))
+        ledger = Ledger(overrides=self._prices())
+        self.budget = Budget(limits_from(config.budget.caps()), ledger, max_in_flight=settings.max_in_flight)
         specs = {role: spec.spec() for role, spec in config.models if spec is not None}
         self.models = OwnModels(
             specs,

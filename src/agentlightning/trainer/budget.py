@@ -18,6 +18,9 @@ import msgspec
 from agentlightning.errors import BudgetExhausted
 from agentlightning.models.ledger import Ledger, Role
 
+_BY_ANSWER = ("usd", "tokens", "minutes")
+"""Caps on what is known only when a call has been answered."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The caps; None means no cap. `calls` counts task, optimiser and judge calls together."""
@@ -32,12 +35,14 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """What was spent and what is left. `reserved_calls` are kept back for the held-out test until it begins.
+    """What was spent and what is left. `reserved_calls` are kept back for the held-out test until it begins, of every
+    cap: in tokens, money and time as many as so many calls have taken on average.
 
     A budget with a `parent` is a part of it, such as a stage's: what it spends, the parent spends, by both their caps.
     """
 
-    def __init__(self, limits: Limits, ledger: Ledger, parent: Budget | None = None) -> None:
+    def __init__(self, limits: Limits, ledger: Ledger, parent: Budget | None = None, *, max_in_flight: int = 1) -> None:
+        """`max_in_flight` rollouts share the time."""
         self.limits = limits
         self.ledger = ledger
         self.parent = parent
@@ -46,6 +51,10 @@ class Budget:
         self.stop_reason: str | None = None
         self.num_rollouts = 0
         self.num_rollout_calls = 0
+        self._taken = dict.fromkeys(_BY_ANSWER, 0.0)
+        """By rollouts, of each cap that is not on calls."""
+        self._least: dict[str, float] = {}
+        self._max_in_flight = max_in_flight
         self._admitted: dict[Role, int] = {"task": 0, "optimizer": 0, "judge": 0}
         self._lock = threading.Lock()
 
@@ -61,7 +70,7 @@ class Budget:
 
     def part(self, limits: Limits) -> Budget:
         """A budget of its own within this one."""
-        return Budget(limits, Ledger(parent=self.ledger), self)
+        return Budget(limits, Ledger(parent=self.ledger), self, max_in_flight=self._max_in_flight)
 
     def replayed(self, role: Role, num_calls: int) -> None:
         """Count calls that an interrupted part of this run had made."""
@@ -84,18 +93,25 @@ class Budget:
         with self._lock:
             self.stop_reason = self.stop_reason or reason
 
+    def reserve(self, num_calls: int) -> None:
+        """Keep back so many calls, and what they take: on average, but not less than until now."""
+        with self._lock:
+            self.reserved_calls, self._least = num_calls, self._per_call()
+
     def begin_final_test(self) -> None:
         """The search is over: release what was reserved for the test."""
         self.reserved_calls = 0
         self.stop_reason = None
 
-    def rollout_ended(self, num_calls: int) -> None:
+    def rollout_ended(self, num_calls: int, *, seconds: float = 0.0, tokens: int = 0, usd: float = 0.0) -> None:
         """Learn what a rollout costs."""
         if self.parent is not None:
-            self.parent.rollout_ended(num_calls)
+            self.parent.rollout_ended(num_calls, seconds=seconds, tokens=tokens, usd=usd)
         with self._lock:
             self.num_rollouts += 1
             self.num_rollout_calls += num_calls
+            taken = {"minutes": seconds / 60 / self._max_in_flight, "tokens": tokens, "usd": usd}
+            self._taken = {name: self._taken[name] + taken[name] for name in _BY_ANSWER}
 
     @property
     def calls_per_rollout(self) -> float:
@@ -105,15 +121,38 @@ class Budget:
 
     @property
     def calls_left(self) -> float:
-        """Calls the search may still make, both totals considered; infinity without a cap."""
-        spent = sum(self._admitted.values())
+        """Calls the search may still make by the caps on calls, and, going by what calls have taken so far, on tokens
+        and money; infinity without a cap."""
+        spent, cost, mean = sum(self._admitted.values()), self.ledger.snapshot(), self._per_call()
         caps = [
-            limit - used
-            for limit, used in ((self.limits.calls, spent), (self.limits.task_calls, self._admitted["task"]))
-            if limit is not None
+            (self.limits.calls, spent, 1.0),
+            (self.limits.task_calls, self._admitted["task"], 1.0),
+            (self.limits.usd, cost.usd or 0.0, mean["usd"]),
+            (self.limits.tokens, cost.input_tokens + cost.output_tokens, mean["tokens"]),
         ]
-        own = max(0.0, min(caps) - self.reserved_calls) if caps else float("inf")
+        own = min(self._calls_within(*cap) for cap in caps)
         return min(own, self.parent.calls_left) if self.parent is not None else own
+
+    @property
+    def calls_affordable(self) -> float:
+        """The same by the cap on minutes, too. No search is planned by that: it is not the same twice."""
+        in_time = self._calls_within(self.limits.minutes, self._minutes, self._per_call()["minutes"])
+        own = min(self.calls_left, in_time)
+        return min(own, self.parent.calls_affordable) if self.parent is not None else own
+
+    def _calls_within(self, limit: float | None, used: float, per_call: float) -> float:
+        if limit is None or not per_call:
+            return float("inf")
+        return max(0.0, (limit - used) / per_call - self.reserved_calls)
+
+    def _per_call(self) -> dict[str, float]:
+        """What a rollout's call has taken on average, of each cap that is not on calls; nothing while none was made."""
+        num_calls = max(1, self.num_rollout_calls)
+        return {name: max(self._taken[name] / num_calls, self._least.get(name, 0.0)) for name in _BY_ANSWER}
+
+    @property
+    def _minutes(self) -> float:
+        return (time.monotonic() - self.started_at) / 60
 
     def describe(self) -> str:
         """The caps in words."""
@@ -123,12 +162,12 @@ class Budget:
     def _exceeded(self, role: Role) -> str | None:
         limits, cost = self.limits, self.ledger.snapshot()
         spent, helping = sum(self._admitted.values()), self._admitted["optimizer"] + self._admitted["judge"]
-        minutes = (time.monotonic() - self.started_at) / 60
+        kept = {name: self.reserved_calls * mean for name, mean in self._per_call().items()}
         checks: list[tuple[str, float | None, float]] = [
             ("calls", _less(limits.calls, self.reserved_calls), spent),
-            ("usd", limits.usd, cost.usd or 0.0),
-            ("tokens", limits.tokens, cost.input_tokens + cost.output_tokens),
-            ("minutes", limits.minutes, minutes),
+            ("usd", _less(limits.usd, kept["usd"]), cost.usd or 0.0),
+            ("tokens", _less(limits.tokens, kept["tokens"]), cost.input_tokens + cost.output_tokens),
+            ("minutes", _less(limits.minutes, kept["minutes"]), self._minutes),
         ]
         if role == "task":
             checks.append(("task_calls", _less(limits.task_calls, self.reserved_calls), self._admitted["task"]))
@@ -136,11 +175,9 @@ class Budget:
             checks.append(("optimizer_calls", limits.optimizer_calls, helping))
         for name, limit, used in checks:
             if limit is not None and used >= limit:
-                reserve = (
-                    f" (and {self.reserved_calls} kept for the held-out test)"
-                    if self.reserved_calls and "calls" in name
-                    else ""
-                )
+                aside = kept.get(name, float(self.reserved_calls))
+                is_kept = aside and name != "optimizer_calls"
+                reserve = f" (and {aside:.3g} kept for the held-out test)" if is_kept else ""
                 return f"the budget of {name} is spent: {used:g} of {limit:g}{reserve}"
         return None
 
@@ -164,7 +201,7 @@ def spent_from(whole: Budget) -> Budget:
     return part if part is not None and part.parent is whole else whole
 
 
-def _less(limit: int | None, reserved: int) -> int | None:
+def _less(limit: float | None, reserved: float) -> float | None:
     return None if limit is None else max(0, limit - reserved)
 
 

@@ -101,7 +101,7 @@ class Run(Bench):
             self.rollouts.live = await live_trajectories(self.store, self.agent.agent_id)
             await self._preflight()
             report = await self._baseline()
-            self._reserve_test()  # again: by now it is known better what a rollout takes
+            self._reserve_test(is_settled=True)
             winners = await self._learn(report)
             result = await self._finish(report, winners)
             await self._write(result)
@@ -173,17 +173,19 @@ class Run(Bench):
         await self.choose_reward(tried, self.tasks)
         self._reserve_test()
 
-    def _reserve_test(self) -> None:
-        """Set aside the calls of the held-out test. A cap too small for all of its tasks shortens it, and says so."""
-        test, left = self.test, self.budget.calls_left
+    def _reserve_test(self, *, is_settled: bool = False) -> None:
+        """Set aside what the held-out test takes, of every cap. When it is `settled` what that is, a cap too small for
+        all of its tasks shortens the test, and says so."""
+        self.budget.reserve(0)
+        test, left = self.test, self.budget.calls_affordable
         if not test or left == math.inf:
             return
         per_task = (1 + len(self.stages)) * self.budget.calls_per_rollout
-        affordable = int(left / 2 / per_task)
-        if affordable < len(test):
+        affordable = min(len(test), int(left / 2 / per_task))
+        if is_settled and affordable < len(test):
             self.note(f"the budget allows a held-out test on {affordable} of the {len(test)} test tasks.")
             self.splits = msgspec.structs.replace(self.splits, test=test[:affordable])
-        self.budget.reserved_calls = math.ceil(per_task * len(self.test) * _MARGIN)
+        self.budget.reserve(math.ceil(per_task * affordable * _MARGIN))
 
     async def _baseline(self) -> SiteReport:
         self.callbacks.tell("on_stage_start", "baseline", "measuring the original agent")
@@ -377,6 +379,8 @@ class Run(Bench):
 
     async def _measure(self, winners: dict[str, Policy]) -> Measured:
         """The original and every winner on the held-out tasks; where there are none (or no budget), on validation."""
+        if spent := self.budget.stop_reason:
+            self.note(f"the search was ended by the budget: {spent}")
         self.budget.begin_final_test()
         if self.test and winners:
             self._shorten_test(1 + len(winners))
@@ -395,9 +399,9 @@ class Run(Bench):
 
     def _shorten_test(self, num_policies: int) -> None:
         """A winner that makes more calls than the original did may need more than was set aside."""
-        affordable = self.budget.calls_left / (num_policies * self.budget.calls_per_rollout * _MARGIN)
+        affordable = self.budget.calls_affordable / (num_policies * self.budget.calls_per_rollout * _MARGIN)
         if affordable < len(self.test):
-            self.note(f"the calls left allow a held-out test on {int(affordable)} of its {len(self.test)} tasks.")
+            self.note(f"what is left allows a held-out test on {int(affordable)} of its {len(self.test)} tasks.")
             self.splits = msgspec.structs.replace(self.splits, test=self.test[: int(affordable)])
 
     async def _groups_of(

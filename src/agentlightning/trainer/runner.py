@@ -133,8 +133,8 @@ class Runner:
         budget.replayed("task", len(steps))
         for step in steps:
             self._count(step, budget)
-        self._usd.pop(trajectory.id, None)
-        budget.rollout_ended(len(steps))
+        usd = self._usd.pop(trajectory.id, None)
+        budget.rollout_ended(len(steps), seconds=trajectory.seconds or 0.0, tokens=_num_tokens(steps), usd=usd or 0.0)
 
     def close(self) -> None:
         self._threads.close()
@@ -183,7 +183,9 @@ class Runner:
         if self._weights is not None:
             self._weights.forget(recorder.rollout_id)
         steps = self._all_steps(recorder)
-        budget.rollout_ended(sum(step.kind == "model" for step in steps))
+        usd = self._usd.pop(recorder.rollout_id, None)
+        num_calls = sum(step.kind == "model" for step in steps)
+        budget.rollout_ended(num_calls, seconds=seconds, tokens=_num_tokens(steps), usd=usd or 0.0)
         trajectory = Trajectory(
             id=recorder.rollout_id,
             agent_id=self.agent.agent_id,
@@ -205,7 +207,7 @@ class Runner:
             steps=steps,
             rewards=[given for given in scope.rewards if given.is_metric or not scope.reward_error],
             usage=_total_usage(steps),
-            usd=self._usd.pop(recorder.rollout_id, None),
+            usd=usd,
         )
         if status == "stopped":
             await self._store.append([rollout_record(trajectory)])
@@ -288,6 +290,11 @@ def _describe(error: BaseException) -> str:
     own = [frame for frame in frames if not any(part in frame.filename for part in _NOT_THE_AGENTS)]
     place = f" (at {own[-1].filename}:{own[-1].lineno} in {own[-1].name})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+def _num_tokens(steps: list[Step]) -> int:
+    usage = _total_usage(steps)
+    return usage.input_tokens + usage.output_tokens
 
 
 def _total_usage(steps: list[Step]) -> Usage:
