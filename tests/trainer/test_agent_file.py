@@ -56,6 +56,14 @@ def test_functions_that_another_calls_are_its_parts(tmp_path: Path) -> None:
     assert found(tmp_path, source).agent.agent_id == "answer"
 
 
+def test_an_object_that_a_function_uses_is_its_part_and_so_is_a_function_that_an_object_uses(tmp_path: Path) -> None:
+    model = "class Model:\n    def __call__(self, text): return text.upper()\n\nmodel = Model()\n"
+    assert found(tmp_path, model + "def answer(question): return model(question)").agent.agent_id == "answer"
+    bot = "class Bot:\n    def __call__(self, text): return shout(text)\n\nbot = Bot()\n"
+    (tmp_path / "second").mkdir()
+    assert found(tmp_path / "second", "def shout(text): return text.upper()\n" + bot).agent.agent_id == "Bot"
+
+
 def test_several_that_could_be_meant_are_listed(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match=r"holds 2 objects.*\./mine\.py:ask, \./mine\.py:answer"):
         found(tmp_path, "def ask(q): return q\ndef answer(q): return q")

@@ -1,7 +1,7 @@
 """The file an agent is in: imported as if it were run, and the object in it that is the agent.
 
 What is named is taken. Else the obvious one is: a wrapped agent, one called `agent`, a framework's object, a function
-that no other function there calls, an object that can be called, a class of such. Several of a sort are listed.
+or an object that can be called and is not used by another there, a class of such. Several of a sort are listed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _own_code(module: ModuleType) -> dict[str, Any]:
     objects = {name: value for name, value in objects.items() if not inspect.isroutine(value)}
     classes = {name: value for name, value in own.items() if inspect.isclass(value) and callable(value)}
     runnable = {name: value for name, value in classes.items() if maker_of(value) is not None}
-    return factories or _not_called_by_others(functions) | objects or runnable
+    return factories or _not_used_by_others(functions | objects) or runnable
 
 
 def _is_of(module: ModuleType, value: Any) -> bool:
@@ -101,19 +101,24 @@ def _is_tool(name: str, function: Any) -> bool:
     return name in find_schemas(function) or bool(getattr(function, "__agentlightning_step__", None))
 
 
-def _not_called_by_others(functions: Mapping[str, Any]) -> dict[str, Any]:
-    """A function that another of them names in its code is a part of that one."""
-    named_in = {name: set(_names(getattr(value, "__code__", None))) for name, value in functions.items()}
-    parts = {name for name in functions if any(name in names for other, names in named_in.items() if other != name)}
-    return {name: value for name, value in functions.items() if name not in parts} or dict(functions)
+def _not_used_by_others(candidates: Mapping[str, Any]) -> dict[str, Any]:
+    """A function or an object that the code of another candidate names is a part of that one."""
+    used = {name: {each for code in _code_of(value) for each in _names(code)} for name, value in candidates.items()}
+    parts = {name for name in candidates if any(name in names for other, names in used.items() if other != name)}
+    return {name: value for name, value in candidates.items() if name not in parts} or dict(candidates)
 
 
-def _names(code: CodeType | None) -> Iterator[str]:
-    if code is not None:
-        yield from code.co_names
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                yield from _names(constant)
+def _code_of(value: Any) -> list[CodeType]:
+    """Of a function, or of an object's methods."""
+    functions = [value] if inspect.isfunction(value) else vars(type(value)).values()
+    return [each.__code__ for each in functions if inspect.isfunction(each)]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _import_module(name: str, path: str) -> ModuleType:
