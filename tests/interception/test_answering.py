@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from tests.engines import LOGPROB, MODEL, Answering, ByteEngine, tokens_of, toke
 from tests.interception.rollout import KEY, QUESTION, STREAMED, TRANSPORTS, Answer, post, rollout
 from tests.servers import FakeOpenAI
 
-from agentlightning.data.call import Reply
+from agentlightning.data.call import Call, Reply
 from agentlightning.data.resource import Policy, PromptSite, Slot
 from agentlightning.data.trajectory import Step
 from agentlightning.errors import ContextTooLong, DataError, ModelError, RolloutStopped
@@ -113,6 +114,32 @@ def test_an_answered_call_says_nothing_about_the_key_the_agent_has() -> None:
     assert seen_endpoint(recorder.exchanges()[0]) is None
     [step] = recorder.steps()
     assert KEY not in str(step) and step.is_from_engine
+
+
+class Elsewhere:
+    """An engine behind an endpoint, which is told everything that the responder was given."""
+
+    def __init__(self, server: FakeOpenAI) -> None:
+        self._url = f"{server.base_url}/chat/completions"
+        self._pool = ThreadPoolExecutor(1)
+
+    def respond(self, call: Call, policy: Policy, rollout_id: str) -> Future[Reply]:
+        return self._pool.submit(self._ask, msgspec.json.encode([call, policy, rollout_id]))
+
+    def _ask(self, told: bytes) -> Reply:
+        heard = current_scope()
+        body = {**QUESTION, "metadata": {"told": told.decode(), "scope": str(heard and vars(heard))}}
+        answer = httpx.post(self._url, json=body, headers={"authorization": "Bearer engine"}).json()
+        return Reply(message=answer["choices"][0]["message"])
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_endpoint_that_answers_in_the_providers_place_hears_no_key_of_it(transport: str) -> None:
+    with FakeOpenAI("from elsewhere") as server, rollout(responder=Elsewhere(server)):
+        answer = post(transport, f"{URL}?api-version=1&key={KEY}", QUESTION)
+    [seen] = server.requests
+    assert b"from elsewhere" in answer.body and KEY not in str(seen)
+    assert seen.headers["authorization"] == "Bearer engine"
 
 
 def test_other_requests_are_not_answered() -> None:
