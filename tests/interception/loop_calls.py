@@ -1,6 +1,6 @@
 """Run as a program: an agent whose client is at module level, called on several event loops; prints what came back.
 
-python loop_calls.py http://127.0.0.1:1234/v1 httpx|httpx2|openai notebook|repeated|one
+python loop_calls.py http://127.0.0.1:1234/v1 httpx|httpx2|openai|aiohttp notebook|repeated|one
 
 A program of its own, since nobody closes such a client, and `asyncio.run` leaves its connections behind.
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from functools import cache
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import openai
@@ -22,19 +24,26 @@ from agentlightning.interception.scope import Scope, entered
 from agentlightning.trainer.execution import AgentThreads
 
 URL, KIND, SCENE = sys.argv[1:]
-CLIENT: Any = {
+KINDS: dict[str, Any] = {
     "httpx": httpx.AsyncClient,
     "httpx2": httpx2.AsyncClient,
     "openai": lambda: openai.AsyncOpenAI(base_url=URL, api_key="k", max_retries=0),
-}[KIND]()
+    "aiohttp": aiohttp.ClientSession,  # can only be made on a loop
+}
 MESSAGES: Any = [{"role": "user", "content": "?"}]
+
+
+@cache
+def client() -> Any:
+    return KINDS[KIND]()
 
 
 async def ask(question: str) -> str:
     if KIND == "openai":
-        return (await CLIENT.chat.completions.create(model="m", messages=MESSAGES)).choices[0].message.content
-    response = await CLIENT.post(f"{URL}/chat/completions", json={"model": "m", "messages": MESSAGES})
-    return response.json()["choices"][0]["message"]["content"]
+        return (await client().chat.completions.create(model="m", messages=MESSAGES)).choices[0].message.content
+    response = await client().post(f"{URL}/chat/completions", json={"model": "m", "messages": MESSAGES})
+    told = response.json()
+    return (await told if KIND == "aiohttp" else told)["choices"][0]["message"]["content"]
 
 
 AGENT = wrap_agent(ask)

@@ -11,7 +11,7 @@ import pytest
 from tests.servers import FakeOpenAI
 
 PROGRAM = Path(__file__).with_name("loop_calls.py")
-kinds = pytest.mark.parametrize("kind", ["httpx", "httpx2", "openai"])
+kinds = pytest.mark.parametrize("kind", ["httpx", "httpx2", "openai", "aiohttp"])
 
 
 def told(server: FakeOpenAI, kind: str, scene: str) -> list[str]:

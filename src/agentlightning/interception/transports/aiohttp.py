@@ -16,6 +16,7 @@ from agentlightning.interception.exchange import Exchange
 from agentlightning.interception.scope import entered
 from agentlightning.interception.seam import answered_async, begin, deliver_async, is_watched
 from agentlightning.interception.transports.aiohttp_memory import session_of
+from agentlightning.interception.transports.loops import twin_of
 
 Item = TypeVar("Item")
 
@@ -133,22 +134,29 @@ def patch(library: Any) -> None:
     """Class-level, so sessions that exist already are covered too."""
     original = library.ClientSession._request
 
+    async def from_here(session: Any, method: str, str_or_url: Any, **options: Any) -> Any:
+        """The request, from a session that was made for it alone."""
+        try:
+            return await original(session, method, str_or_url, **options)
+        finally:
+            session._connector = None  # or it would complain, when it is collected, that nobody closed it
+
     @wraps(original)
     async def request(self: Any, method: str, str_or_url: Any, **options: Any) -> Any:
-        exchange = _begin(self, method, str_or_url, options) if is_watched(self) else None
-        if exchange is None:
+        if not is_watched(self):
             return await original(self, method, str_or_url, **options)
+        session = twin_of(library, self)
+        send = original if session is self else from_here
+        exchange = _begin(self, method, str_or_url, options)
+        if exchange is None:
+            return await send(session, method, str_or_url, **options)
 
         if (answer := await answered_async(exchange)) is not None:
-            session = session_of(library, self, answer)
-            try:
-                with entered(None):
-                    return await original(session, method, str_or_url, **options)
-            finally:
-                session._connector = None  # or it would complain, when it is collected, that nobody closed it
+            with entered(None):
+                return await from_here(session_of(library, self, answer), method, str_or_url, **options)
 
         async def attempt() -> Any:
-            response = await original(self, method, str_or_url, **_options(options, exchange))
+            response = await send(session, method, str_or_url, **_options(options, exchange))
             exchange.answered(response.status, response.headers)
             return response
 
