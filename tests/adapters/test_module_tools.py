@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import agentlightning
 from agentlightning import wrap_agent
 from agentlightning.adapters.module_tools import writing_tools
 from agentlightning.errors import AgentError, ConfigError
@@ -101,3 +102,22 @@ def test_writing_tools_are_recognised_by_name_and_description() -> None:
         "cancel_order": "",
     }
     assert writing_tools(tools) == ["send_email", "calendar", "cancel_order"]
+
+
+class Shop:
+    """Tools that no module's globals hold."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    @agentlightning.step(kind="tool")
+    def send_parcel(self, to: str) -> str:
+        self.sent.append(to)
+        return f"sent to {to}"
+
+
+def test_a_marked_tool_can_be_given_a_mode_wherever_it_is() -> None:
+    shop = Shop()
+    agent = wrap_agent(lambda question: shop.send_parcel(question), tools={"send_parcel": "stub"})
+    result, [step] = run(agent, ToolModes(agent.tool_modes))
+    assert result == "ok (stubbed)" and shop.sent == [] and step.is_simulated

@@ -150,6 +150,13 @@ def test_a_client_is_no_agent() -> None:
     client.close()
 
 
+def test_a_function_that_uses_another_sdk_is_refused_with_the_one_it_uses() -> None:
+    from agentlightning.demo.agent import triage
+
+    with pytest.raises(AgentError, match=r"agent_type='anthropic_sdk' was asked for, but triage\(\) uses openai, not"):
+        wrap_agent(triage, "anthropic_sdk")
+
+
 def test_a_function_that_may_be_the_agent_is_not_called_to_find_out() -> None:
     called: list[str] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -107,6 +108,25 @@ def test_canary_executors_show_the_loop_inside(server: FakeOpenAI) -> None:
     wrap_agent(lambda x: x)
     executor = AgentExecutorCase().executor("writer", WRITER, model(server), [], stream=False)
     assert hasattr(executor.agent, "runnable") and hasattr(type(executor).invoke, "__wrapped__")
+
+
+def test_tools_of_a_framework_inside_a_function_take_modes(server: FakeOpenAI) -> None:
+    from langchain.agents import create_agent
+    from langchain_core.tools import tool
+
+    def send_mail(word: str) -> str:
+        """Send a mail."""
+        raise AssertionError("it was sent")
+
+    module: Any = ModuleType("a_users_file")
+    module.TOOLS = [tool(send_mail)]
+    module.graph = create_agent(model(server), module.TOOLS, system_prompt=WRITER)
+    exec("def ask(q):\n    return graph.invoke({'messages': [('user', q)]})['messages'][-1].content", vars(module))
+    agent = wrap_agent(module.ask, tools={"send_mail": "stub"})
+    assert agent.writing_tools() == ["send_mail"]
+    assert rollout(agent, question("tool moon")).output == "ok (stubbed)"
+    with pytest.raises(AgentError, match="there is no function 'sendmail'"):
+        wrap_agent(module.ask, tools={"sendmail": "stub"}).prepare()
 
 
 def test_fields_that_do_not_fit_name_those_that_do(server: FakeOpenAI) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentlightning.adapters.function import FunctionAdapter, client_refusal, uses_package
+from agentlightning.adapters.function import FunctionAdapter, sdk_refusal, uses_package
 
 
 class AnthropicSDKAdapter(FunctionAdapter):
@@ -18,4 +18,4 @@ class AnthropicSDKAdapter(FunctionAdapter):
 
     @classmethod
     def refusal(cls, agent: Any) -> str | None:
-        return client_refusal(agent, "anthropic", "client.messages.create(…)") or super().refusal(agent)
+        return sdk_refusal(agent, "anthropic", "client.messages.create(…)") or super().refusal(agent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentlightning.adapters.function import FunctionAdapter, client_refusal, uses_package
+from agentlightning.adapters.function import FunctionAdapter, sdk_refusal, uses_package
 
 
 class AzureOpenAIAdapter(FunctionAdapter):
@@ -18,4 +18,4 @@ class AzureOpenAIAdapter(FunctionAdapter):
 
     @classmethod
     def refusal(cls, agent: Any) -> str | None:
-        return client_refusal(agent, "openai", "client.chat.completions.create(…)") or super().refusal(agent)
+        return sdk_refusal(agent, "openai", "client.chat.completions.create(…)") or super().refusal(agent)

@@ -75,7 +75,8 @@ class FunctionAdapter(Adapter):
         return watching.missing_anywhere()
 
     def tools(self) -> Mapping[str, str]:
-        return module_tools.find_schemas(underlying(self.sample))
+        function = underlying(self.sample)
+        return module_tools.find_schemas(function) | module_tools.find_tool_objects(function)
 
     def attach_tools(self, names: Mapping[str, Any]) -> None:
         wanted = set(names)
@@ -110,14 +111,20 @@ def uses_package(agent: Any, package: str, names: Collection[str] = ()) -> bool:
     return any(_comes_from(value, package) and (not names or _kind(value) in names) for value in list(values))
 
 
-def client_refusal(agent: Any, package: str, example: str) -> str | None:
-    """Why an SDK's own client is no agent."""
-    if (type(agent).__module__ or "").split(".")[0] != package:
+_SDKS = ("openai", "anthropic", "litellm")
+
+
+def sdk_refusal(agent: Any, package: str, example: str) -> str | None:
+    """Why it is no agent written with this SDK: it is the SDK's own client, or its module uses another SDK."""
+    if (type(agent).__module__ or "").split(".")[0] == package:
+        return (
+            f"this is a client of {package} ({type(agent).__name__}), not an agent. "
+            f"Wrap the function that uses it: def agent(question): … {example}"
+        )
+    if not callable(agent) or uses_package(agent, package):
         return None
-    return (
-        f"this is a client of {package} ({type(agent).__name__}), not an agent. "
-        f"Wrap the function that uses it: def agent(question): … {example}"
-    )
+    found = [other for other in _SDKS if uses_package(agent, other)]
+    return f"{_name(agent)}() uses {' and '.join(found)}, not {package}" if found else None
 
 
 def _comes_from(value: Any, package: str) -> bool:

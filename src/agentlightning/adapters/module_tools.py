@@ -10,11 +10,19 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+from agentlightning.adapters.base import loaded
 from agentlightning.errors import AgentError, near_miss
-from agentlightning.interception.tools import step_of
+from agentlightning.interception.tools import marked_names, step_of
 
+_TOOL_KINDS = (
+    "langchain_core.tools.base.BaseTool",
+    "autogen_core.tools.BaseTool",
+    "crewai.tools.base_tool.BaseTool",
+    "agents.tool.FunctionTool",
+)
 _WRITING = re.compile(
     r"(?i)(?:^|_|\b)(send|post|publish|create|add|insert|update|set|write|save|delete|remove|drop|cancel|approve|reject|"
     r"pay|charge|refund|transfer|buy|order|book|schedule|submit|email|notify|execute|run|deploy|close|merge|invite|assign)"
@@ -32,6 +40,20 @@ def find_schemas(function: Any) -> dict[str, str]:
         for schema in _schemas(value):
             found[schema["name"]] = str(schema.get("description") or "")
     return found
+
+
+def find_tool_objects(function: Any) -> dict[str, str]:
+    """Tools of frameworks among the module's globals, one level inside what is there too: name → description.
+
+    They record themselves wherever they are called.
+    """
+    kinds = tuple(loaded(*_TOOL_KINDS))
+    held: list[Any] = []
+    for value in list(getattr(function, "__globals__", {}).values()):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        offered = getattr(value, "__dict__", {}).get("tools") if not isinstance(value, ModuleType) else None
+        held += [value, *inner, *(offered if isinstance(offered, list | tuple) else ())]
+    return {tool.name: str(getattr(tool, "description", "")) for tool in held if kinds and isinstance(tool, kinds)}
 
 
 def attach(function: Any, *, known: Iterable[str], required: set[str]) -> None:
@@ -55,7 +77,7 @@ def attach(function: Any, *, known: Iterable[str], required: set[str]) -> None:
                 if _is_tool("", item, names, function):
                     value[index] = step_of(item, "tool")
                     attached.add(item.__name__)
-    if missing := sorted(required - attached):
+    if missing := sorted(required - attached - marked_names() - find_tool_objects(function).keys()):
         functions = [name for name, value in namespace.items() if inspect.isfunction(value) and value is not function]
         raise AgentError(
             f"tools: there is no function {missing[0]!r} in {namespace.get('__name__', 'the agent')}."

@@ -22,7 +22,18 @@ from agentlightning.interception.recorder import Span
 from agentlightning.interception.scope import Scope, current_agent, current_scope
 from agentlightning.interception.tape import Tape, own_copy
 
-__all__ = ["MODES", "Mode", "ReplayMiss", "Tape", "ToolMode", "ToolModes", "parse_modes", "step", "step_of"]
+__all__ = [
+    "MODES",
+    "Mode",
+    "ReplayMiss",
+    "Tape",
+    "ToolMode",
+    "ToolModes",
+    "marked_names",
+    "parse_modes",
+    "step",
+    "step_of",
+]
 
 Mode = Literal["live", "stub", "record", "replay"]
 MODES: tuple[Mode, ...] = ("live", "stub", "record", "replay")
@@ -42,6 +53,7 @@ class ToolMode(msgspec.Struct, frozen=True):
 
 
 _LIVE = ToolMode()
+_marked: set[str] = set()
 
 
 class ToolModes:
@@ -86,8 +98,15 @@ def step(function: Any = None, /, *, kind: StepKind = "function", name: str | No
     generators; nested too. A generator's step ends when it is exhausted or closed; its result is the list of its items.
     """
     if function is None:
-        return lambda inner: step_of(inner, kind, name)
-    return step_of(function, kind, name)
+        return lambda inner: step(inner, kind=kind, name=name)
+    marked = step_of(function, kind, name)
+    _marked.add(marked.__agentlightning_step__)
+    return marked
+
+
+def marked_names() -> frozenset[str]:
+    """Names of all functions marked so far, wherever they are."""
+    return frozenset(_marked)
 
 
 def step_of(function: Any, kind: StepKind, name: str | None = None) -> Any:

@@ -17,7 +17,7 @@ from tests.servers import FakeOpenAI
 from agentlightning.adapters.process import Program
 
 _HTTP = """
-def chat(messages, tools):
+ASYNC def chat(messages, tools):
     body = {"model": "m", "messages": messages, "stream": STREAM} | ({"tools": tools} if tools else {})
     response = requests.post(URL + "/v1/chat/completions", json=body, timeout=30)
     response.raise_for_status()

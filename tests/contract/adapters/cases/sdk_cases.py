@@ -19,9 +19,9 @@ import json
 import agentlightning
 {imports}
 
-def said_by(messages, tools):
+ASYNC def said_by(messages, tools):
     while True:
-        text, calls, turn = {say}(messages, tools)
+        text, calls, turn = AWAIT {say}(messages, tools)
         if not calls:
             return text
         messages = [*messages, *turn]
@@ -33,27 +33,28 @@ def run(name, arguments):
         return f"it failed: {{error}}"
 
 @agentlightning.agent
-def writer(question):
-    return said_by([{{"role": "system", "content": WRITER}}, {{"role": "user", "content": question}}], TOOLS)
+ASYNC def writer(question):
+    return AWAIT said_by([{{"role": "system", "content": WRITER}}, {{"role": "user", "content": question}}], TOOLS)
 
 @agentlightning.agent
-def critic(question):
-    return said_by([{{"role": "system", "content": CRITIC}}, {{"role": "user", "content": question}}], [])
+ASYNC def critic(question):
+    return AWAIT said_by([{{"role": "system", "content": CRITIC}}, {{"role": "user", "content": question}}], [])
 
-def duo(question):
-    writer(question)
-    return critic(question)
+ASYNC def duo(question):
+    AWAIT writer(question)
+    return AWAIT critic(question)
 
-async def duo_async(question):
+async def duo_in_a_thread(question):
     import asyncio
     return await asyncio.to_thread(duo, question)
 """
 
 _CHAT = """
-def chat(messages, tools):
+ASYNC def chat(messages, tools):
     options = {"tools": tools} if tools else {}
     if not STREAM:
-        message = create(messages=messages, **options).choices[0].message
+        completion = AWAIT create(messages=messages, **options)
+        message = completion.choices[0].message
         if not message.tool_calls:
             return message.content, [], []
         calls = [call.model_dump() for call in message.tool_calls]
@@ -62,19 +63,19 @@ def chat(messages, tools):
             result = run(call.function.name, json.loads(call.function.arguments))
             turn.append({"role": "tool", "tool_call_id": call.id, "content": result})
         return None, message.tool_calls, turn
-    pieces = create(messages=messages, stream=True, **options)
-    return "".join(piece.choices[0].delta.content or "" for piece in pieces), [], []
+    pieces = AWAIT create(messages=messages, stream=True, **options)
+    return "".join([piece.choices[0].delta.content or "" ASYNC for piece in pieces]), [], []
 """
 
 _ANTHROPIC = """
-def messages_of(messages, tools):
+ASYNC def messages_of(messages, tools):
     system, rest = messages[0]["content"], messages[1:]
     options = dict(model="m", max_tokens=99, system=system, messages=rest, tools=tools)
     if STREAM:
-        with client.messages.stream(**options) as stream:
-            message = stream.get_final_message()
+        ASYNC with client.messages.stream(**options) as stream:
+            message = AWAIT stream.get_final_message()
     else:
-        message = client.messages.create(**options)
+        message = AWAIT client.messages.create(**options)
     calls = [block for block in message.content if block.type == "tool_use"]
     if not calls:
         return message.content[0].text, [], []
@@ -89,6 +90,8 @@ _PARAMETERS = {"type": "object", "properties": {"word": {"type": "string"}}, "re
 class SDKCase(Case):
     has_known_members = False
     imports, say, body = "", "chat", _CHAT
+    is_async = False
+    """Coroutine functions over the SDK's asynchronous client."""
 
     def team(self, server: FakeOpenAI, *, stream: bool = False, tool: Callable[..., Any] | None = None) -> Any:
         module = ModuleType(f"users_{self.name}_agent")
@@ -97,6 +100,8 @@ class SDKCase(Case):
             settings |= {tool.__name__: tool, "FUNCTIONS": {tool.__name__: tool}}
         vars(module).update(settings, TOOLS=[self.schema(tool)] if tool else [])
         source = _MODULE.format(imports=self.imports + self.body, say=self.say)
+        for word in ("async ", "await "):
+            source = source.replace(word.upper(), word if self.is_async else "")
         exec(compile(source, module.__name__, "exec"), vars(module))
         return self.entry(module)
 
@@ -117,11 +122,16 @@ create = functools.partial(client.chat.completions.create, model="m")
 """
 
 
-class OpenAISDKAsyncCase(OpenAISDKCase):
+class OpenAISDKThreadCase(OpenAISDKCase):
     """The same functions behind a coroutine, in another thread."""
 
     def entry(self, module: Any) -> Any:
-        return module.duo_async
+        return module.duo_in_a_thread
+
+
+class OpenAISDKAsyncCase(OpenAISDKCase):
+    is_async = True
+    imports = OpenAISDKCase.imports.replace("openai.OpenAI(", "openai.AsyncOpenAI(")
 
 
 class AzureOpenAICase(SDKCase):
@@ -132,6 +142,11 @@ from openai import AzureOpenAI
 client = AzureOpenAI(api_key="k", base_url=URL + "/v1", api_version="2024-10-21")
 create = functools.partial(client.chat.completions.create, model="m")
 """
+
+
+class AzureOpenAIAsyncCase(AzureOpenAICase):
+    is_async = True
+    imports = AzureOpenAICase.imports.replace("AzureOpenAI", "AsyncAzureOpenAI")
 
 
 class LiteLLMCase(SDKCase):
@@ -147,6 +162,11 @@ create = functools.partial(litellm.completion, model="openai/m", api_key="k", ap
         return find_spec("crewai") is None
 
 
+class LiteLLMAsyncCase(LiteLLMCase):
+    is_async = True
+    imports = LiteLLMCase.imports.replace("litellm.completion", "litellm.acompletion")
+
+
 class AnthropicSDKCase(SDKCase):
     name, package, dialect = "anthropic_sdk", "anthropic", "messages"
     say, body = "messages_of", _ANTHROPIC
@@ -159,4 +179,14 @@ client = anthropic.Anthropic(api_key="k", base_url=URL)
         return {"name": tool.__name__, "description": tool.__doc__, "input_schema": _PARAMETERS}
 
 
-CASES = [OpenAISDKCase(), OpenAISDKAsyncCase(), AzureOpenAICase(), LiteLLMCase(), AnthropicSDKCase()]
+class AnthropicSDKAsyncCase(AnthropicSDKCase):
+    is_async = True
+    imports = AnthropicSDKCase.imports.replace("anthropic.Anthropic(", "anthropic.AsyncAnthropic(")
+
+
+CASES = [
+    *(OpenAISDKCase(), OpenAISDKThreadCase(), OpenAISDKAsyncCase()),
+    *(AzureOpenAICase(), AzureOpenAIAsyncCase()),
+    *(LiteLLMCase(), LiteLLMAsyncCase()),
+    *(AnthropicSDKCase(), AnthropicSDKAsyncCase()),
+]
