@@ -98,7 +98,11 @@ def step(function: Any = None, /, *, kind: StepKind = "function", name: str | No
     generators; nested too. A generator's step ends when it is exhausted or closed; its result is the list of its items.
     """
     if function is None:
-        return lambda inner: step(inner, kind=kind, name=name)
+        return lambda inner: _mark(inner, kind, name)
+    return _mark(function, kind, name)
+
+
+def _mark(function: Any, kind: StepKind, name: str | None) -> Any:
     marked = step_of(function, kind, name)
     _marked.add(marked.__agentlightning_step__)
     return marked
