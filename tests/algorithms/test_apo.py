@@ -12,6 +12,7 @@ from benchmarks.apo.worlds import World, fresh_world
 
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.apo.algorithm import APO
+from agentlightning.algorithms.apo.search import Search
 from agentlightning.data.call import Message, Reply
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
@@ -130,6 +131,29 @@ def test_a_round_the_budget_cannot_finish_is_not_begun() -> None:
     search(session)
     assert session.budget.spent == 24
     assert "too few for another round" in session.lines[-1]
+
+
+def test_a_candidate_that_falls_behind_in_the_first_block_is_not_run_on_the_second() -> None:
+    class Worse(SimulatedSession):
+        def act(self, policy: Policy, task: Task, draw: int) -> Trajectory:
+            run = super().act(policy, task, draw)
+            return run if policy.is_original else msgspec.structs.replace(run, reward=0.0)
+
+    session = Worse(World(seed=2, floor=0.5), optimizer=numbered("Be brief."))
+    search(session, rounds=1, bootstrap_demos=0, delete_lines=False)
+    lost = {entry.policy_id for entry in session.decisions if entry.decision == "rejected"}
+    num_run = [sum(policy_id == id for policy_id, _, _ in session.rollouts) for id in lost]
+    assert num_run == [4, 4, 4]
+
+
+def test_both_blocks_of_a_race_hold_what_the_incumbent_fails_and_what_it_passes() -> None:
+    session = SimulatedSession(World(seed=4, floor=0.5))
+    race = Search(session, batch_size=8, accepts=APO().accepts)
+    turn = next(race.turns())
+    groups = asyncio.run(race.run(race.incumbent, turn.judges))
+    passed = {group.task_id for group in groups if group.mean == 1.0}
+    shares = [sum(task.id in passed for task in block) for block in race.blocks(turn.judges)]
+    assert sum(shares) == len(passed) and abs(shares[0] - shares[1]) <= 1
 
 
 def test_results_do_not_depend_on_the_order_in_which_things_end() -> None:

@@ -27,6 +27,9 @@ from agentlightning.algorithms.base import AlgorithmConfig, BaseAlgorithm, Sessi
 from agentlightning.data.resource import Policy
 from agentlightning.errors import BudgetExhausted
 
+_PATIENCE, _CAPPED_PATIENCE = 15, 40
+"""Where a budget says what the search may cost, giving up early saves what was meant to be spent."""
+
 
 class APOConfig(ProposalConfig):
     """Settings of APO; `benchmarks/apo` says what the defaults are worth."""
@@ -41,8 +44,8 @@ class APOConfig(ProposalConfig):
     """Worked examples to try per agent, from its own best runs. None: 4. They need no optimiser model."""
     delete_lines: bool = True
     """At the end, leave out lines that the evidence does not need."""
-    patience: int = Field(default=15, ge=1)
-    """Rounds in a row without an accepted candidate before the search ends."""
+    patience: int | None = Field(default=None, ge=1)
+    """Rounds in a row without an accepted candidate before the search ends. None: 15, or 40 where calls are capped."""
 
 
 class APO(BaseAlgorithm[APOConfig]):
@@ -88,7 +91,11 @@ class _Hunt:
         self.demos = DemoPool(session, config.bootstrap_demos)
         self.ledger = LineLedger(session.sites)
         self.progress = Progress(
-            session, self.ledger, max_rounds=config.rounds, patience=config.patience, has_fallback=self.demos.count > 0
+            session,
+            self.ledger,
+            max_rounds=config.rounds,
+            patience=config.patience or (_PATIENCE if math.isinf(session.budget.calls_left) else _CAPPED_PATIENCE),
+            has_fallback=self.demos.count > 0,
         )
         self.finish = Finish(search, self.progress, self.ledger)
 

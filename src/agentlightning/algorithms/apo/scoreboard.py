@@ -56,6 +56,10 @@ class Scoreboard:
     def has_run(self, policy: Policy, task_id: str) -> bool:
         return task_id in self._rollouts.get(policy.id, {})
 
+    def reward(self, policy: Policy, task_id: str) -> float | None:
+        """Of a training task; None where it was not run, or nothing judged it."""
+        return self._rollouts.get(policy.id, {}).get(task_id)
+
     def is_validated(self, policy: Policy) -> bool:
         return policy.id in self._validation
 

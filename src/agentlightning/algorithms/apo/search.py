@@ -173,10 +173,16 @@ class Search:
         return [*groups, *earlier[:at_most]]
 
     async def compare(self, candidates: Sequence[Candidate], turn: Turn) -> list[Verdict]:
-        """Every candidate against the incumbent on the same tasks, best first."""
-        policies = [self.incumbent, *(candidate.policy for candidate in candidates)] if candidates else []
-        await together(self.run(policy, turn.judges) for policy in policies)
+        """Every candidate against the incumbent on the same tasks, best first.
+
+        A race in two blocks: who is behind after the first is not run on the second, nor paid for.
+        """
         ids = [task.id for task in turn.judges]
+        racing = list(candidates)
+        for block in self.blocks(turn.judges):
+            policies = [self.incumbent, *(candidate.policy for candidate in racing)] if racing else []
+            await together(self.run(policy, block) for policy in policies)
+            racing = [c for c in racing if self.board.on_tasks(c.policy, self.incumbent, ids).mean >= -_TIE]
         verdicts = [
             Verdict(c, self._is_shorter(c.policy, self.incumbent), self.board.on_tasks(c.policy, self.incumbent, ids))
             for c in candidates
@@ -216,6 +222,12 @@ class Search:
         if self.is_cross_fitted:
             self.best = self.incumbent
         return first
+
+    def blocks(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Two blocks, each with its share of what the incumbent fails and of what it passes: gains and losses show."""
+        known = {task.id: self.board.reward(self.incumbent, task.id) for task in tasks}
+        ordered = sorted(tasks, key=lambda task: (known[task.id] is None, known[task.id] or 0.0))
+        return [ordered[::2], ordered[1::2]]
 
     async def _evaluate(self, policy: Policy) -> None:
         self.board.add_evaluation(policy, await self.session.evaluate(policy))
