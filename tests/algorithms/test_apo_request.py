@@ -10,6 +10,7 @@ import msgspec
 from agentlightning.algorithms.apo.algorithm import APOConfig
 from agentlightning.algorithms.apo.evidence import blame, classify, select
 from agentlightning.algorithms.apo.reflection import Reflection, shorten, write_repair, write_request
+from agentlightning.algorithms.apo.steps import parting, steps_of
 from agentlightning.data.call import Call, Reply
 from agentlightning.data.resource import PromptSite
 from agentlightning.data.trajectory import Group, Reward, Step, Trajectory
@@ -83,7 +84,7 @@ def test_a_request_shows_instruction_tools_steps_and_grading_in_its_tags() -> No
 - lookup_order(order_id): Look up an order.
 </tools>
 <runs>
-<run outcome="failed" score="0.00">
+<run number="1" outcome="failed" score="0.00">
 <input>where is it?</input>
 <steps>
 model → tool lookup_order({"order_id": "A-1"})
@@ -102,6 +103,34 @@ model → "returns"
 Reply with one line `Idea: …` and then the complete new text between <instruction> and </instruction>."""
     )
     assert '<instruction agent="triage" kind="system" max_characters="500">\nSort the ticket.\n</instruction>' in text
+
+
+def test_kinds_of_failure_are_counted_with_the_runs_that_show_them() -> None:
+    crashed = [trajectory(name, None, status="failed", error="boom", steps=[model_step(0)]) for name in ("a", "b")]
+    text = request(*crashed, trajectory("c", 1.0, steps=[model_step(0)]))
+    assert "<failures>\n- exception in 2 of 2 failed runs: 1, 2" in text
+    assert "<failures>" not in request(trajectory(output="no", steps=[model_step(0, text="no")]))
+
+
+def test_a_failed_run_is_set_beside_the_passed_one_where_they_part() -> None:
+    passed = [model_step(0, calls='{"order_id": "A-1"}'), model_step(1, text="shipping", heard="lost")]
+    failed = [model_step(0, text="returns")]
+    text = request(
+        trajectory("where is A-2?", 0.0, steps=failed, output="returns"),
+        trajectory("where is A-1?", 1.0, steps=passed, output="shipping"),
+    )
+    assert (
+        '<parting from="run 2">here: model → "returns"\nthere: model → tool lookup_order({"order_id": "A-1"})</parting>'
+    ) in text
+
+
+def test_two_runs_that_take_the_same_way_do_not_part() -> None:
+    def way(order: str) -> list[Step]:
+        return [model_step(0, calls=f'{{"order_id": "{order}"}}'), model_step(1, text=order, heard=order)]
+
+    assert parting(steps_of(trajectory(steps=way("A-1"))), steps_of(trajectory(steps=way("A-2")))) is None
+    here = steps_of(trajectory(steps=way("A-1")[:1]))
+    assert parting(here, steps_of(trajectory(steps=way("A-1")))) == ("the run was over", "tool lookup_order → A-1")
 
 
 def test_a_recorded_tool_step_is_told_once() -> None:

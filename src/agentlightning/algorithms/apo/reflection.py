@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from agentlightning.algorithms.apo.evidence import Run, tool_calls, tools_of
-from agentlightning.data.call import message_text
+from agentlightning.algorithms.apo.evidence import Run, likeness, tools_of
+from agentlightning.algorithms.apo.steps import parting, steps_of
+from agentlightning.data.error_tags import error_tags
 from agentlightning.data.resource import PromptSite
-from agentlightning.data.trajectory import Step, Trajectory
+from agentlightning.data.trajectory import Trajectory
 
 _OUR_TAGS = re.compile(
-    r"<(?=/?(?:instruction|other|tools|runs|run|input|steps|output|expected|reason|rejected|focus)\b)", re.IGNORECASE
+    r"<(?=/?(?:instruction|other|tools|failures|runs|run|input|steps|parting|output|expected|reason|rejected|focus)\b)",
+    re.IGNORECASE,
 )
 _FIELD_LIMIT, _STEP_LIMIT, _MAX_STEPS = 1200, 400, 24
 """Characters of an input or output, characters of a step, steps of a run."""
@@ -29,9 +31,10 @@ You improve the instructions of an AI agent. Below is the instruction text the a
 call, runs of the agent with their outcome, and ideas that were tried before without success.
 
 Write a better text. Work out why the failed runs failed: set each beside passed runs that resemble it, and find what \
-the agent did, knew or assumed differently. Turn what you find into general rules that will also hold for inputs you \
-have not seen; state them as direct, concrete orders to the agent. Keep every part of the current text that the passed \
-runs rely on. Do not mention or copy particular inputs, names, numbers or answers from the runs. Do not repeat a \
+the agent did, knew or assumed differently (<parting> shows where a failed run first left the way of a passed one). \
+Turn what you find into general rules that will also hold for inputs you have not seen; state them as direct, concrete \
+orders to the agent. Keep every part of the current text that the passed runs rely on. Do not \
+mention or copy particular inputs, names, numbers or answers from the runs. Do not repeat a \
 rejected idea. Keep the language of the current text. Keep every marker written ⟦like this⟧ exactly once: the program \
 fills it in. The whole text may have at most {cap} characters; a shorter text that does the same is better."""
 
@@ -90,7 +93,9 @@ def write_request(reflection: Reflection) -> str:
     ]
     if tools := tools_of(reflection.runs, site.agent):
         sections.append(_block("tools", map(_tool_line, tools.values())))
-    sections.append(_block("runs", (_run(run, reflection.show_expected) for run in reflection.runs)))
+    if clusters := list(_clusters(reflection.runs)):
+        sections.append(_block("failures", clusters))
+    sections.append(_block("runs", _runs(reflection.runs, reflection.show_expected)))
     if reflection.rejected:
         sections.append(_block("rejected", (f"- {_safe(line, _STEP_LIMIT)}" for line in reflection.rejected)))
     sections += [f"<focus>{_safe(reflection.focus, _FIELD_LIMIT)}</focus>", _REPLY]
@@ -138,12 +143,30 @@ def _tool_line(schema: dict[str, Any]) -> str:
     return _safe(f"- {schema.get('name', '?')}({parameters}): {schema.get('description') or ''}".strip(), _STEP_LIMIT)
 
 
-def _run(run: Run, show_expected: bool) -> str:
+def _clusters(runs: Sequence[Run]) -> Iterator[str]:
+    """The kinds of failure among the failed runs, the most frequent first, each with the runs that show it."""
+    found: dict[str, list[str]] = {}
+    for number, run in enumerate(runs, start=1):
+        for tag in error_tags(run.trajectory) if run.is_failed else []:
+            found.setdefault(tag.name, []).append(str(number))
+    num_failed = sum(run.is_failed for run in runs)
+    for name, numbers in sorted(found.items(), key=lambda pair: -len(pair[1])):
+        yield f"- {name} in {len(numbers)} of {num_failed} failed runs: {', '.join(numbers)}"
+
+
+def _runs(runs: Sequence[Run], show_expected: bool) -> Iterator[str]:
+    for number, run in enumerate(runs, start=1):
+        yield _run(number, run, _parting(run, runs), show_expected)
+
+
+def _run(number: int, run: Run, parting_lines: Sequence[str], show_expected: bool) -> str:
     t = run.trajectory
     score = "none" if t.reward is None else f"{t.reward:.2f}"
-    lines = [f'<run outcome="{run.outcome}" score="{score}">', f"<input>{_safe(_plain(t.input), _FIELD_LIMIT)}</input>"]
-    if steps := [_safe(line, _STEP_LIMIT) for line in _step_lines(t)]:
+    head = f'<run number="{number}" outcome="{run.outcome}" score="{score}">'
+    lines = [head, f"<input>{_safe(_plain(t.input), _FIELD_LIMIT)}</input>"]
+    if steps := [_safe(step.line, _STEP_LIMIT) for step in steps_of(t)]:
         lines.append(_block("steps", _without_middle(steps)))
+    lines += parting_lines
     lines.append(f"<output>{_safe(_plain(t.output) if t.output is not None else '', _FIELD_LIMIT)}</output>")
     if show_expected and t.expected is not None:
         lines.append(f"<expected>{_safe(_plain(t.expected), _FIELD_LIMIT)}</expected>")
@@ -152,11 +175,17 @@ def _run(run: Run, show_expected: bool) -> str:
     return "\n".join([*lines, "</run>"])
 
 
-def _reason(t: Trajectory) -> str:
-    error = t.error or ("it took too long" if t.status == "timeout" else "")
-    return "; ".join(
-        part for part in (f"the run ended with an error: {error}" if error else "", t.reason or "") if part
-    )
+def _parting(run: Run, runs: Sequence[Run]) -> list[str]:
+    """Where a failed run first did something else than the passed run most like it, if it did."""
+    passed = [(number, other) for number, other in enumerate(runs, start=1) if not other.is_failed]
+    if not run.is_failed or not passed:
+        return []
+    number, other = max(passed, key=lambda pair: likeness(pair[1].trajectory, run.trajectory))
+    found = parting(steps_of(run.trajectory), steps_of(other.trajectory))
+    if found is None:
+        return []
+    here, there = (_safe(line, _STEP_LIMIT) for line in found)
+    return [f'<parting from="run {number}">here: {here}\nthere: {there}</parting>']
 
 
 def _without_middle(lines: list[str]) -> list[str]:
@@ -166,39 +195,8 @@ def _without_middle(lines: list[str]) -> list[str]:
     return [*lines[:half], f"[…{len(lines) - 2 * half} steps left out…]", *lines[-half:]]
 
 
-def _step_lines(t: Trajectory) -> list[str]:
-    """One line per model answer, tool call and tool result; results only seen in the next call's messages included."""
-    recorded = {step.name for step in t.steps if step.kind != "model"}
-    names: dict[str, str] = {}
-    several = len({step.agent for step in t.model_steps}) > 1
-    lines: list[str] = []
-    for step in sorted(t.steps, key=lambda step: step.index):
-        if step.kind != "model":
-            lines.append(f"{step.kind} {step.name} → {_outcome(step)}")
-            continue
-        lines += _late_results(step, names, recorded)
-        lines += _model_lines(step, f"model ({step.agent})" if several else "model")
-        if step.reply is not None:
-            names |= {id: name for id, name, _ in tool_calls(step.reply.message)}
-    return lines
-
-
-def _outcome(step: Step) -> str:
-    return f"error: {step.error}" if step.error else _plain(step.result)
-
-
-def _model_lines(step: Step, who: str) -> list[str]:
-    if step.reply is None:
-        return [f"{who} → error: {step.error}"] if step.error else []
-    lines = [f"{who} → {json.dumps(step.reply.text, ensure_ascii=False)}"] if step.reply.text else []
-    return lines + [f"{who} → tool {name}({given})" for _, name, given in tool_calls(step.reply.message)]
-
-
-def _late_results(step: Step, names: dict[str, str], recorded: set[str | None]) -> list[str]:
-    """Tool results that reached the model in this call; told once, and not when the tool itself was recorded."""
-    lines: list[str] = []
-    for message in step.call.messages if step.call is not None else []:
-        name = names.pop(str(message.get("tool_call_id", "")), None) if message.get("role") == "tool" else None
-        if name is not None and name not in recorded:
-            lines.append(f"tool {name} → {message_text(message)}")
-    return lines
+def _reason(t: Trajectory) -> str:
+    error = t.error or ("it took too long" if t.status == "timeout" else "")
+    return "; ".join(
+        part for part in (f"the run ended with an error: {error}" if error else "", t.reason or "") if part
+    )
