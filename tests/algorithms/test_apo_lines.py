@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from agentlightning.algorithms.apo.edits import Edit, edits
 from agentlightning.algorithms.apo.lines import Line, LineLedger, Pruner, added, without
 from agentlightning.algorithms.apo.scoreboard import Comparison
 from agentlightning.algorithms.apo.search import Candidate, Turn, Verdict
-from agentlightning.data.resource import Policy, PromptSite
+from agentlightning.data.resource import Demo, Policy, PromptSite
 from agentlightning.data.task import Task
 
 SITE = PromptSite(id="s", agent="a", kind="system", template="Answer ⟦name⟧.\nBe kind.")
@@ -41,8 +42,29 @@ def test_a_line_remembers_the_round_and_the_tasks_that_suggested_it() -> None:
 
 def test_the_record_of_a_candidate_names_its_lines_and_where_they_came_from() -> None:
     known = ledger(verdict(policy("x"), Policy(), 1.0))
-    changes = known.changes(Candidate(policy("y"), policy("x"), "swap"))
-    assert changes == {"added": ["y"], "removed": [{"text": "x", "round": 3}]}
+    assert known.edits(Candidate(policy("y"), policy("x"), "swap")) == [
+        {"kind": "add", "old": [], "new": "y", "site": "s", "from_rounds": []},
+        {"kind": "delete", "old": ["x"], "new": None, "site": "s", "from_rounds": [3]},
+    ]
+
+
+def test_an_edit_is_told_by_its_kind() -> None:
+    before = "If it is late, apologise.\nIf it is early, rejoice.\nStay calm."
+    assert edits(before, f"{before}\nAsk for the number.") == [Edit("add", (), "Ask for the number.")]
+    assert edits(before, "If it is late, apologise.\nIf it is early, rejoice.") == [Edit("delete", ("Stay calm.",))]
+    reworded = before.replace("Stay calm.", "Always stay calm.")
+    assert edits(before, reworded) == [Edit("reword", ("Stay calm.",), "Always stay calm.")]
+    merged = edits(before, "If it is late, apologise; if it is early, rejoice.\nStay calm.")
+    assert [(edit.kind, len(edit.old)) for edit in merged] == [("merge", 2)]
+    assert [edit.kind for edit in edits("a\nb", "b\na")] == ["reorder"]
+    assert edits(before, before) == []
+
+
+def test_other_examples_are_an_edit_too() -> None:
+    shown = policy().with_demos("a", [Demo("2+2", "4")])
+    assert ledger().edits(Candidate(shown, policy(), "examples")) == [
+        {"kind": "swap demos", "agent": "a", "old": [], "new": ["2+2"]}
+    ]
 
 
 def test_a_gain_is_shared_by_the_lines_that_came_and_held_against_those_that_went() -> None:

@@ -170,6 +170,7 @@ class RunSession:
             validation_mean=known[1].mean if known else None,
             site=details.get("site"),
             idea=details.get("idea"),
+            edits=details.get("edits", []),
         )
         self.history.append(entry)
         body = {"policy": candidate, "decision": decision, "parent": parent.id, "reason": reason, "stage": self.stage}

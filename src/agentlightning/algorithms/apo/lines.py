@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from agentlightning.algorithms.apo.edits import edits_of, lines_of
 from agentlightning.algorithms.apo.search import Candidate, Turn, Verdict
 from agentlightning.data.resource import Policy, PromptSite
 from agentlightning.data.template import slot_names
@@ -32,11 +33,6 @@ class Line(msgspec.Struct, frozen=True):
 
     site: str
     text: str
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines that say something."""
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def added(policy: Policy, other: Policy, site: PromptSite) -> list[str]:
@@ -74,14 +70,10 @@ class LineLedger:
             self._origins = dict.fromkeys(came, origin) | self._origins
             self._credit(came, went, verdict)
 
-    def changes(self, candidate: Candidate) -> dict[str, Any]:
-        """For the record: lines that came in, and lines that went out with the round that had proposed them."""
-        went = self._changes(candidate.parent, candidate.policy)
-        origins = [(line, self.origin(line)) for line in went]
-        return {
-            "added": [line.text for line in self._changes(candidate.policy, candidate.parent)],
-            "removed": [{"text": line.text, "round": origin.round if origin else None} for line, origin in origins],
-        }
+    def edits(self, candidate: Candidate) -> list[dict[str, Any]]:
+        """For the record: what the candidate changes, and which rounds had brought in the lines that went out."""
+        rounds = {(line.site, line.text): origin.round for line, origin in self._origins.items()}
+        return edits_of(candidate.policy, candidate.parent, self._sites, rounds)
 
     def _credit(self, came: Sequence[Line], went: Sequence[Line], verdict: Verdict) -> None:
         share = (verdict.training.count + verdict.validation.count) / max(1, len(came) + len(went))

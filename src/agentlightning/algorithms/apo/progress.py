@@ -112,7 +112,7 @@ class Progress:
             idea=candidate.idea,
             site=candidate.site.id if candidate.site else None,
             operator=candidate.operator,
-            lines=self.ledger.changes(candidate),
+            edits=self.ledger.edits(candidate),
             gain=verdict.gain,
             round=turn.index,
         )
