@@ -176,7 +176,7 @@ def test_every_part_of_the_run_is_on_the_page() -> None:
     text = Page(render(result("note-text"))).text
     numbers = ["+0.10 to +0.40", "p = 0.003", "4 tasks the search never saw", "$0.50", "1 min 01 s", "1.00 → none"]
     tasks = ["won-task", "lost-task", "same-task", "broken-task", "1 task of the search"]
-    search = ["2 accepted, 1 rejected, 1 refused", "The line that led here", "Unchanged: other:system"]
+    search = ["2 accepted, 1 rejected, 1 refused", "Which version came from which", "Unchanged: other:system"]
     for part in [*numbers, *tasks, *search, "Rewards came from: note-text", "15 June 2025"]:
         assert part in text, part
 
@@ -262,3 +262,15 @@ def test_the_report_is_written_whole_into_a_new_folder(tmp_path: Path) -> None:
     path = write_report(result("é⚡"), tmp_path / "new" / "report.html")
     assert path.read_text(encoding="utf-8") == render(result("é⚡"))
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_kinds_of_task_are_shown_with_their_wins_and_losses() -> None:
+    regions = ["north", "north", "south", "south"]
+    tasks = [
+        msgspec.structs.replace(outcome(f"t{i}", 0.0, float(i < 2)), metadata={"region": region})
+        for i, region in enumerate(regions)
+    ]
+    page = Page(render(result(tasks=tasks)))
+    assert "Kinds of task" in page.text and "region: north" in page.text
+    assert "Kinds of task" not in Page(render(result())).text
+    assert "One point (0.01) more cost" in page.text and "characters before" in page.text

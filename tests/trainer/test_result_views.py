@@ -85,3 +85,23 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, pack
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"needs the {package} package:  pip install 'agentlightning\[{extra}\]'"):
         result().to_pandas() if package == "pandas" else result().plot()
+
+
+def test_the_history_is_a_tree_of_versions() -> None:
+    entries = [
+        ("p-1", "o", "accepted"),
+        ("p-2", "p-1", "rejected"),
+        ("p-3", "p-1", "accepted"),
+        ("p-1", "p-3", "rejected"),
+    ]
+    history = [
+        HistoryEntry(policy_id=id, parent_id=parent, decision=decision, reason="r", idea=f"idea\nof {id}")  # pyright: ignore[reportArgumentType]
+        for id, parent, decision in entries
+    ]
+    assert TrainingResult(policy=Policy(), verdict="improved", history=history).tree().splitlines() == [
+        "o",
+        "└─ p-1 accepted: idea of p-1",
+        "   ├─ p-2 rejected: idea of p-2",
+        "   └─ p-3 accepted: idea of p-3",
+        "      └─ p-1 rejected: idea of p-1",
+    ]

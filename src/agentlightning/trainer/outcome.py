@@ -95,4 +95,5 @@ def _outcome(task: Task, before: Group, after: Group) -> TaskOutcome:
         final_output=new.output,
         baseline_reason=old.reason,
         final_reason=new.reason,
+        metadata=task.metadata,
     )

@@ -53,6 +53,9 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """None for a candidate that was refused before it was run."""
     site: str | None = None
     idea: str | None = None
+    edits: list[dict[str, Any]] = []
+    """What it changes: `kind` (add, delete, reword, merge, reorder, swap demos), `site` (or `agent`), the `old` lines
+    and the `new` one, and `from_rounds`, the round that had brought in each old line (None: the original text)."""
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,6 +71,8 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     final_output: Any = None
     baseline_reason: str | None = None
     final_reason: str | None = None
+    metadata: dict[str, Any] = {}
+    """The task's own."""
 
     @property
     def outcome(self) -> Literal["won", "lost", "same", "unjudged"]:
@@ -199,6 +204,23 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             rest = len(changed) - (room - 1)
             changed = [*changed[: room - 1], f"… {wording.counted(rest, 'more line')}: print(result.diff())"]
         return "\n".join([*lines, *changed])
+
+    @property
+    def points(self) -> float:
+        """The gain on held-out tasks, in hundredths of the reward; 0.0 when there is none, or none were held out."""
+        gained = self.difference if self.num_test_tasks and self.verdict != "kept original" else None
+        return max(0.0, 100 * gained) if gained else 0.0
+
+    def price_of_a_point(self) -> str | None:
+        """What one point cost, in money (where prices are known) and model calls; None when no point was gained."""
+        if not self.points:
+            return None
+        calls = wording.counted(round(self.cost.calls / self.points), "model call")
+        return calls if self.cost.usd is None else f"{wording.dollars(self.cost.usd / self.points)}, {calls}"
+
+    def tree(self) -> str:
+        """Every version that was tried, each under the one it came from, as indented text."""
+        return result_views.tree(self)
 
     def cost_line(self) -> str:
         """Calls by who made them, tokens, money and time, in one line."""

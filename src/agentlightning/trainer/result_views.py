@@ -107,6 +107,34 @@ def _needed(module: str, what: str, extra: str) -> Any:
         raise MissingExtra(f"{what} needs the {name} package:  pip install 'agentlightning[{extra}]'") from error
 
 
+def tree(result: Any) -> str:
+    """The history as a tree: each version under its parent, in the order in which they were decided."""
+    children: dict[str, list[Any]] = {}
+    for entry in result.history:
+        children.setdefault(entry.parent_id, []).append(entry)
+    known = {entry.policy_id for entry in result.history}
+    lines: list[str] = []
+    for root in [parent for parent in children if parent not in known]:
+        lines.append(root)
+        lines += _branches(root, children, "", {root})
+    return "\n".join(lines)
+
+
+def _branches(parent: str, children: dict[str, list[Any]], indent: str, shown: set[str]) -> list[str]:
+    """A version decided about twice (tried, and later come back to) has its branches where it stands first."""
+    lines: list[str] = []
+    entries = children.get(parent, [])
+    for entry in entries:
+        is_last = entry is entries[-1]
+        score = "" if entry.validation_mean is None else f" {wording.number(entry.validation_mean)}"
+        idea = f": {' '.join(entry.idea.split())[:100]}" if entry.idea else ""
+        lines.append(f"{indent}{'└─' if is_last else '├─'} {entry.policy_id} {entry.decision}{score}{idea}")
+        if entry.policy_id not in shown:
+            shown.add(entry.policy_id)
+            lines += _branches(entry.policy_id, children, indent + ("   " if is_last else "│  "), shown)
+    return lines
+
+
 def verdict_colour(result: Any) -> str:
     """Of the bar beside a result in a notebook; the words say the same."""
     return {"improved": "#2e7d32", "not shown": "#b26a00"}.get(result.verdict, "#607d8b")

@@ -33,6 +33,7 @@ def render(result: TrainingResult) -> str:
         sections.changes(result),
         sections.stages(result),
         sections.tasks(result),
+        sections.kinds(result),
         sections.search(result),
         sections.cost(result),
         sections.method(result),

@@ -15,6 +15,7 @@ from agentlightning.trainer import wording
 from agentlightning.trainer.evaluation import Verdict
 from agentlightning.trainer.report import charts
 from agentlightning.trainer.result import HistoryEntry, TaskOutcome, TrainingResult, other_changes
+from agentlightning.trainer.slices import slices
 
 escape = html.escape
 
@@ -70,6 +71,9 @@ def changes(result: TrainingResult) -> str:
         blocks.append(f'<pre class="text">{escape(chr(10).join(settings))}</pre>')
     if not blocks:
         blocks.append("<p>Nothing: the agent runs as it did before.</p>")
+    if policy.prompts:
+        old, new = sum(len(policy.site(id).template) for id in policy.prompts), sum(map(len, policy.prompts.values()))
+        blocks.append(f'<p class="soft">Length of these prompts: {old:,} characters before, {new:,} now.</p>')
     if untouched := [site.id for site in result.sites if site.id not in policy.prompts]:
         blocks.append(f'<p class="soft">Unchanged: {escape(", ".join(untouched))}</p>')
     return f"<section><h2>What changed</h2>{''.join(blocks)}</section>"
@@ -119,8 +123,25 @@ def tasks(result: TrainingResult) -> str:
     )
 
 
+def kinds(result: TrainingResult) -> str:
+    """Kinds of task, and which of them got worse."""
+    found = slices(measured_tasks(result))
+    if not found:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("kind", "tasks", "before", "after", "won", "lost"))
+    rows = "".join(
+        f'<tr><th scope="row">{escape(one.name)}: {escape(one.value)}</th><td>{one.count}</td>'
+        f"<td>{wording.number(one.before)}</td><td>{wording.number(one.after)}</td>"
+        f"<td>{one.num_won}</td><td>{one.num_lost}</td></tr>"
+        for one in found
+    )
+    table = f'<table class="cost"><tr>{head}</tr>{rows}</table>'
+    note = '<p class="soft">Groups this small show where to look and prove nothing.</p>'
+    return f"<section><h2>Kinds of task</h2>{note}{table}</section>"
+
+
 def search(result: TrainingResult) -> str:
-    """How it got there: the chart, the line of versions that led to the winner, and every decision with its reason."""
+    """How it got there: the chart, the tree of versions, and every decision with its reason."""
     if not result.history:
         return ""
     decisions = Counter(entry.decision for entry in result.history)
@@ -147,6 +168,7 @@ def cost(result: TrainingResult) -> str:
         ("Tokens in", f"{spent.input_tokens:,}"),
         ("Tokens out", f"{spent.output_tokens:,}"),
         ("Price", wording.dollars(spent.usd)),
+        *([("One point (0.01) more cost", price)] if (price := result.price_of_a_point()) else []),
         ("Wall time", wording.duration(spent.seconds)),
     ]
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
@@ -285,22 +307,9 @@ def _change(task: TaskOutcome) -> float:
 
 
 def _lineage(result: TrainingResult) -> str:
-    """original → … → the policy handed back, as far as the history tells."""
-    by_id = {entry.policy_id: entry for entry in result.history}
-    chain: list[HistoryEntry] = []
-    current = by_id.get(result.policy.id)
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = by_id.get(current.parent_id)
-    if not chain:
-        return ""
-    names = [chain[-1].parent_id, *(entry.policy_id for entry in reversed(chain))]
-    scores = [None, *(entry.validation_mean for entry in reversed(chain))]
-    steps = "".join(
-        f"<li>{escape(name)}{f' <b>{wording.number(score)}</b>' if score is not None else ''}</li>"
-        for name, score in zip(names, scores, strict=True)
-    )
-    return f'<h3>The line that led here</h3><ol class="lineage">{steps}</ol>'
+    """Every version under the one it came from; the one handed back is marked."""
+    tree = escape(result.tree()).replace(escape(result.policy.id), f"<b>{escape(result.policy.id)}</b>")
+    return f'<h3>Which version came from which</h3><pre class="tree">{tree}</pre>'
 
 
 def _curves(result: TrainingResult) -> str:
