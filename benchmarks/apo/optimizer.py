@@ -8,12 +8,12 @@ the number of failed runs that show the same cause.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Sequence
 
 import msgspec
+from benchmarks.apo.reply_forms import is_strict, reply_in_form
 from benchmarks.apo.worlds import ACTIONS, ANSWER, FILLERS, LINE, World
 
 _MESSAGE = re.compile(r"Message (?:train|validation)-\d+ about ([\w ]+)!")
@@ -41,8 +41,8 @@ def propose(world: World, request: str, draw: int, *, heading: str = "") -> str:
     rejected = set(LINE.findall(request.split("<rejected>")[1])) if "<rejected>" in request else set()
     if rng.random() < world.broken:
         # A form that cannot be read at all would end MIPROv2; it gets a useless text in its form instead.
-        is_strict = "[[ ## proposed_instruction ## ]]" in request or "Respond with a JSON object" in request
-        return _in_form(request, "", "Be better.") if is_strict else "Idea: better\nHere is the new text: be better."
+        useless = reply_in_form(request, "", "Be better.")
+        return useless if is_strict(request) else "Idea: better\nHere is the new text: be better."
     if len(lines) > 1 and rng.random() < world.damage:
         lines.pop(rng.randrange(1, len(lines)))
     added: list[str] = []
@@ -58,7 +58,7 @@ def propose(world: World, request: str, draw: int, *, heading: str = "") -> str:
         if rng.random() < world.verbose:
             added.append(rng.choice(FILLERS))
         lines += added
-    return _in_form(request, " ".join(added) or "reword", "\n".join(lines))
+    return reply_in_form(request, " ".join(added) or "reword", "\n".join(lines))
 
 
 def current_text(world: World, request: str) -> tuple[str, str]:
@@ -139,13 +139,3 @@ def _action(
         return world.right[topic]
     fresh = [action for action in ACTIONS if (topic, action) not in rejected]
     return rng.choice(fresh or ACTIONS)
-
-
-def _in_form(request: str, idea: str, text: str) -> str:
-    if "<instruction>" in request:
-        return f"Idea: {idea}\n<instruction>\n{text}\n</instruction>"
-    if "[[ ## proposed_instruction ## ]]" in request:
-        return f"[[ ## proposed_instruction ## ]]\n{text}\n\n[[ ## completed ## ]]"
-    if "Respond with a JSON object" in request:
-        return json.dumps({"new_instruction": text})
-    return f"```\n{text}\n```"

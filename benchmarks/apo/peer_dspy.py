@@ -13,14 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import dspy
-from benchmarks.apo.optimizer import current_text, propose
+from benchmarks.apo.families import AnyWorld, agent_and_text, propose
 from benchmarks.apo.peer_gepa import Found
-from benchmarks.apo.worlds import World
 
 from agentlightning.data.resource import Demo
 
 _FIELD = re.compile(r"\[\[ ## (\w+) ## \]\]")
-_EXAMPLE = re.compile(r"Message train-\d+ about [\w ]+!.{0,40}?\w+: [a-z ]+(?:; \w+: [a-z ]+)*", re.DOTALL)
 _GIVEN = re.compile(r"\[\[ ## message ## \]\]\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 _ANSWERED = re.compile(r"\[\[ ## answer ## \]\]\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 
@@ -31,7 +29,7 @@ logging.disable(logging.WARNING)
 class Model(dspy.BaseLM):
     """The simulated task model and optimiser of a world, as one DSPy model each; `spent` is shared."""
 
-    def __init__(self, world: World, meter: dict[str, int], *, is_optimizer: bool) -> None:
+    def __init__(self, world: AnyWorld, meter: dict[str, int], *, is_optimizer: bool) -> None:
         super().__init__(model="simulated", cache=False)
         self.world, self.meter, self.is_optimizer = world, meter, is_optimizer
 
@@ -46,7 +44,7 @@ class Model(dspy.BaseLM):
 
     def _act(self, messages: list[Any]) -> str:
         system, *turns, last = messages
-        agent, text = current_text(self.world, system["content"])
+        agent, text = agent_and_text(self.world, system["content"])
         demos = [
             Demo(_part(_GIVEN, asked["content"]), _part(_ANSWERED, answered["content"]))
             for asked, answered in zip(turns[::2], turns[1::2], strict=True)
@@ -62,7 +60,7 @@ class Model(dspy.BaseLM):
             # Of several agents' texts that a request quotes, the one to improve comes under this heading.
             return propose(self.world, request, self.meter["spent"], heading="[[ ## basic_instruction ## ]]")
         # A description of the data set passes on the examples it was shown: the best summary there could be.
-        told = " ".join(_EXAMPLE.findall(request)) or "Customers ask about several things."
+        told = " ".join(self.world.EXAMPLE.findall(request)) or "Several kinds of input come in."
         told = [f"[[ ## {name} ## ]]\n{told}" for name in wanted if name != "completed"]
         return "\n\n".join([*told, "[[ ## completed ## ]]"])
 
@@ -70,7 +68,7 @@ class Model(dspy.BaseLM):
 class Program(dspy.Module):
     """One predictor per agent; their answers make up the output."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         super().__init__()
         for agent in world.agents:
             setattr(self, agent, dspy.Predict(dspy.Signature("message -> answer", world.start_of(agent))))
@@ -83,7 +81,7 @@ class Program(dspy.Module):
 class Setup:
     """A world as DSPy sees it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         self.world, self.meter = world, {"spent": 0}
         self.task = Model(world, self.meter, is_optimizer=False)
         self.optimizer = Model(world, self.meter, is_optimizer=True)
@@ -94,7 +92,7 @@ class Setup:
         return [example.with_inputs("message") for example in found]
 
     def score(self, example: Any, prediction: Any, *rest: Any) -> float:
-        return self.world.grade(example.message, prediction.answer)
+        return self.world.in_unit(self.world.grade(example.message, prediction.answer))
 
     def score_with_feedback(self, example: Any, prediction: Any, *rest: Any) -> Any:
         feedback = self.world.reason(example.message, prediction.answer)
@@ -112,7 +110,7 @@ class Setup:
         return texts, demos, self.meter["spent"]
 
 
-def run_dspy_gepa(world: World, calls: int) -> Found:
+def run_dspy_gepa(world: AnyWorld, calls: int) -> Found:
     """GEPA as DSPy ships it (merging on), minibatches of 8; the iteration that spends the last call is finished."""
     setup = Setup(world)
     optimizer = dspy.GEPA(
@@ -128,7 +126,7 @@ def run_dspy_gepa(world: World, calls: int) -> Found:
     return setup.found(optimizer.compile(Program(world), trainset=train, valset=validation))
 
 
-def run_mipro(world: World, calls: int) -> Found:
+def run_mipro(world: AnyWorld, calls: int) -> Found:
     """MIPROv2 with as many trials as the calls allow, minibatches of 8, six sets of demos, and for 200, 500 and 1,000
     calls the number of instructions of its light, medium and heavy mode.
 

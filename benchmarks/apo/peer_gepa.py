@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gepa
-from benchmarks.apo.optimizer import propose
-from benchmarks.apo.worlds import World
+from benchmarks.apo.families import AnyWorld, propose
 from gepa.core.adapter import EvaluationBatch
 
 from agentlightning.data.resource import Demo
@@ -18,7 +17,7 @@ Found = tuple[dict[str, str], dict[str, list[Demo]], int]
 TUNED = {"reflection_minibatch_size": 8, "cache_evaluation": True}
 
 
-def run_gepa(world: World, calls: int, **options: Any) -> Found:
+def run_gepa(world: AnyWorld, calls: int, **options: Any) -> Found:
     """Search until the calls are spent. The iteration in which that happens is finished, in gepa's favour."""
     adapter = WorldAdapter(world)
     result = gepa.optimize(
@@ -61,7 +60,7 @@ class WorldAdapter:
 
     propose_new_texts = None
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         self.world, self.spent, self._num_asked = world, 0, 0
 
     def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> Any:
@@ -71,7 +70,9 @@ class WorldAdapter:
             "; ".join(world.act(agent, candidate[agent], [], str(task.input)) for agent in world.agents)
             for task in batch
         ]
-        scores = [world.grade(str(task.input), output) for task, output in zip(batch, outputs, strict=True)]
+        scores = [
+            world.in_unit(world.grade(str(task.input), output)) for task, output in zip(batch, outputs, strict=True)
+        ]
         traces = list(zip(batch, outputs, strict=True)) if capture_traces else None
         return EvaluationBatch(outputs=outputs, scores=scores, trajectories=traces)
 

@@ -1,7 +1,10 @@
 """APO beside its peers: the same worlds, the same task model and optimiser, the same number of calls. One table.
 
     pip install gepa dspy optuna               # into an environment that has agentlightning's requirements
-    python -m benchmarks.apo.peers             # from the root of the repository; about 15 minutes
+    AGENTLIGHTNING_03_PYTHON=… python -m benchmarks.apo.peers     # from the root of the repository
+
+The variable names the python of an environment with agentlightning[apo]==0.3.0; without it that peer is left out. What
+is measured is kept in a file (--keep) and not measured again, so the hours this takes may be interrupted.
 
 Task and optimiser calls are counted together. The peers may finish the iteration in which their calls end, so they use
 slightly more. The seeds reported here were never used to choose a default; those from 1000 up were.
@@ -9,79 +12,117 @@ slightly more. The seeds reported here were never used to choose a default; thos
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import io
+import json
+import multiprocessing
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
 
+from benchmarks.apo.families import FAMILIES, AnyWorld
 from benchmarks.apo.peer_dspy import run_dspy_gepa, run_mipro
 from benchmarks.apo.peer_gepa import TUNED, Found, run_gepa
+from benchmarks.apo.peer_lightning import PYTHON, run_lightning
 from benchmarks.apo.simulated import SimulatedSession
-from benchmarks.apo.worlds import World, fresh_world
 
 from agentlightning.algorithms.apo.algorithm import APO
 
 BUDGETS = (200, 500, 1000)
-REPORTED_SEEDS = range(45)
+NUM_WORLDS = 45
 _T = 2.02
 """Student's t at 97.5 % for 45 worlds."""
 
+Job = tuple[str, str, int, int]
+"""Family, method, calls, seed."""
 
-def run_apo(world: World, calls: int) -> Found:
+
+def run_apo(world: AnyWorld, calls: int) -> Found:
     session = SimulatedSession(world, calls=calls)
     found = asyncio.run(APO().train(session))
     return {site.agent: found.text_at(site) for site in session.sites}, found.demos, session.budget.spent
 
 
-METHODS: dict[str, Callable[[World, int], Found]] = {
+def run_tuned_gepa(world: AnyWorld, calls: int) -> Found:
+    return run_gepa(world, calls, **TUNED)
+
+
+METHODS: dict[str, Callable[[AnyWorld, int], Found]] = {
     "APO": run_apo,
     "gepa": run_gepa,
-    "gepa, tuned": lambda world, calls: run_gepa(world, calls, **TUNED),
+    "gepa, tuned": run_tuned_gepa,
     "DSPy GEPA": run_dspy_gepa,
     "DSPy MIPROv2": run_mipro,
+    **({"agentlightning 0.3.0 APO": run_lightning} if PYTHON else {}),
 }
 
 
-def measure(method: Callable[[World, int], Found], seeds: Sequence[int], calls: int) -> tuple[list[float], float]:
-    """(the true held-out mean on each world, mean calls used)."""
-    means: list[float] = []
-    used: list[int] = []
-    for seed in seeds:
-        world = fresh_world(seed)
-        # DSPy reports on standard output and error whatever it is told.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            texts, demos, spent = method(world, calls)
-        means.append(world.true_mean_of(texts, demos))
-        used.append(spent)
-    return means, statistics.mean(used)
+def measure(job: Job) -> tuple[float, int]:
+    """(the true held-out mean of what one search hands back, calls used)."""
+    family, method, calls, seed = job
+    world = FAMILIES[family](seed)
+    # DSPy reports on standard output and error whatever it is told.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        texts, demos, spent = METHODS[method](world, calls)
+    return world.true_mean_of(texts, demos), spent
 
 
-def main(seeds: Sequence[int] = REPORTED_SEEDS) -> None:
-    starts = [fresh_world(seed).true_mean_of({a: fresh_world(seed).start_of(a) for a in fresh_world(seed).agents}, {})
-              for seed in seeds]  # fmt: skip
-    sys.stdout.write(f"{len(seeds)} worlds, start {statistics.mean(starts):.3f}\n\n")
+def measure_all(jobs: Sequence[Job], kept: Path, num_processes: int) -> dict[Job, tuple[float, int]]:
+    """All of them, those in the file from there; each is written down as soon as it is known."""
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    known: dict[Job, tuple[float, int]] = {tuple(job): tuple(found) for job, found in map(json.loads, lines)}  # type: ignore[misc]
+    missing = [job for job in jobs if job not in known]
+    with kept.open("a") as file, multiprocessing.get_context("spawn").Pool(num_processes) as pool:
+        for job, found in pool.imap_unordered(_measured, missing):
+            known[job] = found
+            file.write(json.dumps([job, found]) + "\n")
+            file.flush()
+    return known
+
+
+def _measured(job: Job) -> tuple[Job, tuple[float, int]]:
+    return job, measure(job)
+
+
+def write_table(family: str, known: dict[Job, tuple[float, int]], num_worlds: int, methods: Sequence[str]) -> None:
+    worlds = [FAMILIES[family](seed) for seed in range(num_worlds)]
+    starts = [world.true_mean_of({agent: world.start_of(agent) for agent in world.agents}, {}) for world in worlds]
+    sys.stdout.write(f"\n{family}: {num_worlds} worlds, start {statistics.mean(starts):.3f}\n\n")
     sys.stdout.write("| calls | method | calls used | mean | APO minus it (95 % interval) |\n|---|---|---|---|---|\n")
-    for calls in BUDGETS:
-        ours: list[float] = []
-        for name, method in METHODS.items():
-            means, used = measure(method, seeds, calls)
-            ours = ours or means
-            sys.stdout.write(
-                f"| {calls} | {name} | {used:.0f} | {statistics.mean(means):.3f} | {_lead(ours, means)} |\n"
-            )
-            sys.stdout.flush()
+    for calls, method in product(BUDGETS, methods):
+        found = [known[family, method, calls, seed] for seed in range(num_worlds)]
+        ours = [known[family, "APO", calls, seed][0] for seed in range(num_worlds)]
+        means, used = [mean for mean, _ in found], statistics.mean(spent for _, spent in found)
+        lead = "" if method == "APO" else _lead(ours, means)
+        sys.stdout.write(f"| {calls} | {method} | {used:.0f} | {statistics.mean(means):.3f} | {lead} |\n")
 
 
 def _lead(ours: list[float], theirs: list[float]) -> str:
-    if ours is theirs:
-        return ""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     mean = statistics.mean(differences)
     margin = _T * statistics.stdev(differences) / len(differences) ** 0.5
     return f"{mean:+.3f} ({mean - margin:+.3f} to {mean + margin:+.3f})"
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="APO beside its peers")
+    parser.add_argument("--worlds", type=int, default=NUM_WORLDS)
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--keep", type=Path, default=Path("apo-peers.jsonl"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    jobs = [(family, method, calls, seed) for family, method, calls, seed in
+            product(given.families, given.methods, BUDGETS, range(given.worlds))]  # fmt: skip
+    known = measure_all(jobs, given.keep, given.processes)
+    for family in given.families if "APO" in given.methods else []:
+        write_table(family, known, given.worlds, given.methods)
+
+
 if __name__ == "__main__":
-    main(range(int(sys.argv[1])) if len(sys.argv) > 1 else REPORTED_SEEDS)
+    main()

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
-from benchmarks.apo.optimizer import propose
-from benchmarks.apo.worlds import World
+from benchmarks.apo.families import AnyWorld, propose
 
 from agentlightning.algorithms.base import Decision, Epoch, Evaluation
 from agentlightning.data.call import Call, Message, Reply
@@ -52,7 +51,7 @@ class SimulatedSession:
 
     def __init__(
         self,
-        world: World,
+        world: AnyWorld,
         *,
         calls: float = float("inf"),
         epochs: int = 100,

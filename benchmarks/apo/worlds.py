@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import msgspec
 
@@ -36,6 +37,10 @@ _LINE_LENGTH = 48
 
 class World(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One hidden problem. Rates are probabilities."""
+
+    EXAMPLE: ClassVar[re.Pattern[str]] = re.compile(
+        r"Message train-\d+ about [\w ]+!.{0,40}?\w+: [a-z ]+(?:; \w+: [a-z ]+)*", re.DOTALL
+    )
 
     seed: int
     start: str = "You help customers. Answer the message."
@@ -164,6 +169,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Share of the topics done right in graded worlds, else whether all were."""
         mentioned, wrong = self.mentioned(given), self.wrong(given, output)
         return 1 - len(wrong) / len(mentioned) if self.is_graded else float(not wrong)
+
+    def in_unit(self, reward: float) -> float:
+        """A reward from 0 to 1: it is."""
+        return reward
 
     def wrong(self, given: str, output: str) -> list[str]:
         done = dict(ANSWER.findall(output))
