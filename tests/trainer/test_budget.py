@@ -17,6 +17,7 @@ from agentlightning.algorithms.base import AlgorithmConfig
 from agentlightning.data.call import Usage
 from agentlightning.errors import BudgetExhausted
 from agentlightning.models.ledger import Ledger
+from agentlightning.models.prices import PRICES_AS_OF
 from agentlightning.trainer.budget import Budget, Limits
 
 PRICES = {"m": {"input": 1.0, "output": 1.0}}
@@ -75,3 +76,14 @@ def test_time_that_is_shared_by_rollouts_in_flight_is_set_aside_too() -> None:
     budget.rollout_ended(2, seconds=12.0)
     assert budget.calls_left == float("inf"), "no search is planned by the clock"
     assert budget.calls_affordable == pytest.approx(60 / (12 / 4 / 2), rel=0.01)
+
+
+def test_a_cap_in_money_says_by_which_prices(
+    server: FakeOpenAI, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
+    folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    Trainer(agent, progress="plain", budget={"usd": 1.0, "prices": PRICES}, max_epochs=1, **folders).train(
+        loud_tasks(12)
+    )
+    assert f"budget: usd ≤ 1 (list prices of {PRICES_AS_OF}; yours for m)" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from agentlightning.adapters.wrap import WrappedAgent
+from agentlightning.models.prices import PRICES_AS_OF
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.own_models import OwnModels
@@ -33,8 +34,16 @@ def describe_plan(
         _rollouts(splits, stages, epochs),
         *filter(None, (stage.algorithm.plan_note() for stage in stages)),
         *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
-        f"budget: {budget.describe()}",
+        f"budget: {budget.describe()}{_prices(config, budget)}",
     ]
+
+
+def _prices(config: Config, budget: Budget) -> str:
+    """Which prices a cap in money goes by."""
+    if budget.limits.usd is None:
+        return ""
+    own = ", ".join(config.budget.price_overrides())
+    return f" (list prices of {PRICES_AS_OF}{f'; yours for {own}' if own else ''})"
 
 
 def most_rollouts(stage: PlannedStage, splits: TaskSplits, epochs: int, budget: Budget) -> int | None:
