@@ -177,8 +177,8 @@ class Budget:
             if limit is not None and used >= limit:
                 aside = kept.get(name, float(self.reserved_calls))
                 is_kept = aside and name != "optimizer_calls"
-                reserve = f" (and {aside:.3g} kept for the held-out test)" if is_kept else ""
-                return f"the budget of {name} is spent: {used:g} of {limit:g}{reserve}"
+                reserve = f" (and {_amount(aside)} kept for the held-out test)" if is_kept else ""
+                return f"the budget of {name} is spent: {_amount(used)} of {_amount(limit)}{reserve}"
         return None
 
 
@@ -199,6 +199,10 @@ def spent_from(whole: Budget) -> Budget:
     """The part of `whole` that the current stage spends from; `whole` itself outside any stage."""
     part = _SPENDING.get()
     return part if part is not None and part.parent is whole else whole
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _less(limit: float | None, reserved: float) -> float | None:
