@@ -256,6 +256,23 @@ def test_canary_clients_answer_from_caches_there(name: str) -> None:
     assert hasattr(getattr(ChatCompletionCache, name), "__wrapped__")
 
 
+def test_the_first_agent_that_is_wrapped_knows_what_is_missing(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autogen_agentchat.agents import AssistantAgent
+
+    class Own(AssistantAgent):
+        async def on_messages_stream(self, *args: Any, **kwargs: Any) -> Any:
+            async for item in super().on_messages_stream(*args, **kwargs):
+                yield item
+
+    monkeypatch.setattr(watching, "_installed", set())
+    monkeypatch.setattr(watching, "_missing", {})
+    monkeypatch.setattr(watching, "HOOKS", {NAMING[0]: "autogen_hooks:no_such_hook"})
+    wrap_agent(Own("writer", client_for(server), system_message=WRITER))
+    assert hasattr(Own.on_messages_stream, "__agentlightning_named__")
+
+
 def test_without_any_hook_the_instructions_name_the_speaker(
     server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,10 +207,10 @@ def wrap_agent(
     """
     if isinstance(agent, WrappedAgent):
         raise AgentError(f"{agent!r} is wrapped already; wrap the original agent, or use this one.")
+    watching.install()  # first: an adapter asks what its framework lacks
     adapter = find_adapter(agent, agent_type)
     modes = parse_modes(tools)
     install()
-    watching.install()
     wrapped = WrappedAgent(adapter, agent_id=name or adapter.label(), algorithm=algorithm, reward=reward, tools=modes)
     wrapped.surround(set_up=set_up, tear_down=tear_down)
     if store is not None:
