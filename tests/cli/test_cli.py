@@ -88,6 +88,7 @@ def test_init_inspect_eval_and_diff_lead_from_an_agent_to_its_change(project: Pa
 
     seen = agl(project, "inspect", "-c", "al_config.yaml", WORLD_URL=url)
     assert PROMPT in seen.stdout and "20 calls in 20 rollouts; 0 failed" in seen.stdout
+    assert "parrot (function)\n  parrot" in seen.stdout
 
     before = agl(project, "eval", "-c", "al_config.yaml", WORLD_URL=url)
     assert "original: mean reward 0.00 on 20 tasks" in before.stdout
