@@ -21,13 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 PACKAGE = "agentlightning"
 
-GROUND = {"errors", "registry"}
+GROUND = {"errors", "registry", "offspring"}
 """What every room but `data` stands on."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     # the ground: words everybody shares
     "errors": set(),
     "registry": {"errors"},
+    "offspring": set(),
     "data": {"errors"},
     # what sees calls, keeps records, asks models
     "interception.dialects": GROUND | {"data"},

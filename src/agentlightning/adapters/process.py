@@ -2,7 +2,7 @@
 
 It gets the task's input on stdin (fields as JSON), or in its arguments where they say `{input}` or a field's name, and
 answers on stdout. Inside a rollout its environment leads every SDK through a gateway, so its calls are captured and
-steered, and the provider's key stays here. When its time is up, it ends with every process it started.
+steered, and the provider's key stays here. When its time is up, or we are killed, it ends with all it started.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 
 import msgspec
 
+from agentlightning import offspring
 from agentlightning.adapters.base import Adapter
 from agentlightning.data.structure import Member, Structure
 from agentlightning.errors import AgentError
@@ -163,25 +164,18 @@ async def _run(
         )
     except OSError as error:
         raise ProgramError(f"{command[0]!r} cannot be started: {error}") from error
+    offspring.keep(process.pid)
     try:
         return await process.wait()
     except BaseException:
-        _signal(process, "SIGTERM")
+        offspring.signal_group(process.pid, "SIGTERM")
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(process.wait()), _GRACE_SECONDS)
         raise
     finally:
-        _signal(process, "SIGKILL")  # with all it left behind
+        offspring.signal_group(process.pid)  # with all it left behind
         await asyncio.shield(process.wait())
-
-
-def _signal(process: asyncio.subprocess.Process, name: str) -> None:
-    """To the program and everything it started (where the system has process groups)."""
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, getattr(signal, name))
-        elif process.returncode is None:
-            process.kill()
+        offspring.forget(process.pid)
 
 
 def _filled(command: Sequence[str], task_input: str | dict[str, Any]) -> tuple[list[str], bytes]:

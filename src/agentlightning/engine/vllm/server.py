@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from agentlightning import offspring
 from agentlightning.engine.vllm.plan import ServerPlan
 from agentlightning.errors import MissingExtra, ModelError
 
@@ -142,24 +142,27 @@ class Server:
                 "    On a machine with a GPU:  pip install vllm  (in an environment of its own, then set "
                 "engine.command to its bin/vllm), or join a running server with models.policy.base_url."
             ) from error
+        offspring.keep(self._process.pid)
 
     async def _end(self) -> None:
         if self._process is None:
             return
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            _signal_group(self._process.pid, sign)
+        for sign in ("SIGTERM", "SIGKILL"):
+            offspring.signal_group(self._process.pid, sign)
             try:
                 await asyncio.to_thread(self._process.wait, 10)
                 break
             except subprocess.TimeoutExpired:
                 continue
-        _signal_group(self._process.pid, signal.SIGKILL)  # workers that outlived their parent
+        offspring.signal_group(self._process.pid)  # workers that outlived their parent
+        offspring.forget(self._process.pid)
         self._process = None
 
     def _end_at_exit(self) -> None:
         if self._process is not None:
-            _signal_group(self._process.pid, signal.SIGKILL)
+            offspring.signal_group(self._process.pid)
             self._process.wait()
+            offspring.forget(self._process.pid)
             self._process = None
         if self._log is not None:
             self._log.unlink(missing_ok=True)
@@ -209,13 +212,6 @@ class Server:
             return ""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         return "\n    It said last:\n" + "\n".join(f"      {line}" for line in lines)
-
-
-def _signal_group(pid: int, sign: int) -> None:
-    try:
-        os.killpg(pid, sign)
-    except (ProcessLookupError, PermissionError):
-        return  # it has ended
 
 
 def _free_port() -> int:
