@@ -92,6 +92,11 @@ class FakeOpenAI:
         return f"{self.url}/v1"
 
     @property
+    def in_flight(self) -> int:
+        """Requests that are being answered just now."""
+        return self._in_flight
+
+    @property
     def num_connections(self) -> int:
         """How many connections the requests so far came over."""
         return len(self._peers)

@@ -96,11 +96,6 @@ def test_a_reward_function_given_twice_and_differently_is_refused():
     assert "reward_function stands twice" in message(text)
 
 
-def test_isolation_in_a_process_is_refused_with_the_remedy():
-    found = message("trainer: {isolation: process}")
-    assert found.endswith("trainer.isolation: 'process' is not available in this version. Use 'thread'.")
-
-
 @pytest.mark.parametrize(
     "given",
     [

@@ -54,6 +54,8 @@ class WrappedAgent:
         self._steering: _Steering | None = None
         self.collector: Any = None
         """Keeps calls made outside a Trainer as rollouts of split `live`; see `trainer.live`."""
+        self.source: dict[str, str] = {}
+        """Of an agent that was found by its path: the words of the configuration's `agent`, and its `base_dir`."""
         self.__agentlightning_agent__ = agent_id
         if isinstance(adapter, ObjectAdapter) and watching.missing(adapter.name):
             take_fingerprints(agent_id, {each.name: each.instructions for each in adapter.structure().members})
@@ -119,7 +121,7 @@ class WrappedAgent:
             tools=self.tool_modes,
         )
         other.set_up, other.tear_down = self.set_up, self.tear_down
-        other.collector = self.collector
+        other.collector, other.source = self.collector, self.source
         return other.use(policy, predict, responder)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -23,20 +23,20 @@ __all__ = ["clean", "clean_step", "features", "process", "without_secrets"]
 _Noun = TypeVar("_Noun", Call, Reply)
 
 
-def process(trajectory: Trajectory) -> Trajectory:
-    """The trajectory cleaned, with its features."""
-    cleaned = clean(trajectory)
+def process(trajectory: Trajectory, *, has_clean_steps: bool = False) -> Trajectory:
+    """The trajectory cleaned, with its features. `has_clean_steps`: they were cleaned one by one, as they happened."""
+    cleaned = clean(trajectory, has_clean_steps=has_clean_steps)
     return msgspec.structs.replace(cleaned, features=features(cleaned))
 
 
-def clean(trajectory: Trajectory) -> Trajectory:
+def clean(trajectory: Trajectory, *, has_clean_steps: bool = False) -> Trajectory:
     """The same trajectory with only JSON in it and without secrets; an output of only white space becomes None."""
-    safe = without_secrets(trajectory)
+    safe = without_secrets(trajectory, has_clean_steps=has_clean_steps)
     is_blank = isinstance(safe.output, str) and not safe.output.strip()
     return msgspec.structs.replace(safe, output=None) if is_blank else safe
 
 
-def without_secrets(trajectory: Trajectory) -> Trajectory:
+def without_secrets(trajectory: Trajectory, *, has_clean_steps: bool = False) -> Trajectory:
     """The same trajectory with only JSON in it and without secrets, and otherwise to the letter.
 
     What JSON cannot hold becomes JSON where it has fields (pydantic, dataclass, struct) and text where it has not.
@@ -51,7 +51,7 @@ def without_secrets(trajectory: Trajectory) -> Trajectory:
         metadata=_plain(trajectory.metadata),
         error=_optional_text(trajectory.error),
         rewards=[_clean_reward(reward) for reward in trajectory.rewards],
-        steps=[clean_step(step) for step in trajectory.steps],
+        steps=trajectory.steps if has_clean_steps else [clean_step(step) for step in trajectory.steps],
     )
 
 
@@ -89,6 +89,13 @@ def _clean_noun(noun: _Noun | None) -> _Noun | None:
 
 def _plain(value: Any, parents: frozenset[int] = frozenset()) -> Any:
     """The value in JSON's terms, redacted. A container inside itself is written as text."""
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    if kind is dict or kind is list:
+        return _plain_container(value, parents)
+    if value is None or kind is bool or kind is int:
+        return value
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, bytes | bytearray):

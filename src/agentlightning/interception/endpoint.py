@@ -22,6 +22,9 @@ _OF_THE_REQUEST = re.compile(
 """Headers that are about one request, or about the library that sends it. All others may be what the endpoint wants:
 keys of gateways, a version, an organisation."""
 
+LOOK_AGAIN_SECONDS = 60.0
+"""How often the agent's key is looked at again: some expire within the hour, and the agent gets a new one."""
+
 
 class SeenEndpoint(msgspec.Struct, frozen=True):
     """Where an agent's call went. `repr` shows no header and no query."""

@@ -17,6 +17,7 @@ import msgspec
 from agentlightning.data.record import new_id
 from agentlightning.data.trajectory import Step, StepKind
 from agentlightning.interception.dialects.base import Dialect
+from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.interception.exchange import Exchange
 
 _log = logging.getLogger(__name__)
@@ -93,6 +94,18 @@ class Span:
         )
 
 
+class Elsewhere:
+    """A step that another process recorded; `endpoint` is where its call went, when that one said so."""
+
+    def __init__(self, step: Step, endpoint: SeenEndpoint | None) -> None:
+        self.index = step.index
+        self.endpoint = endpoint
+        self._step = step
+
+    def to_step(self, rollout_id: str, step_id: str) -> Step:
+        return self._step
+
+
 class Recorder:
     """The entries of one rollout. Appending is atomic, so no lock is held on the agent's threads."""
 
@@ -127,6 +140,12 @@ class Recorder:
         )
         self.entries.append(entry)
         return entry
+
+    def add(self, step: Step, endpoint: SeenEndpoint | None = None) -> None:
+        """A step of this rollout that was recorded in another process."""
+        entry = Elsewhere(step, endpoint)
+        self.entries.append(entry)
+        self._ended(entry)
 
     def exchanges(self) -> list[Exchange]:
         """The model calls so far."""

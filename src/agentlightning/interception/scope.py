@@ -44,6 +44,7 @@ class Scope:
     `responder` may answer a call itself; such a call is never sent.
     `handover` takes programs in other processes along; `attempt` and `mode` ("train", "val") name the rollout to them.
     `host` is the scope that this one is a guest in, see `hosting`.
+    `on_reward` hears of what the agent emits, as `rewarded` does.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Scope:
         attempt: int = 1,
         mode: str = "train",
         host: Scope | None = None,
+        on_reward: Callable[[Reward | None, str | None], None] | None = None,
     ) -> None:
         self.agent = agent
         self.policy = policy or Policy()
@@ -80,6 +82,7 @@ class Scope:
         """Answers of the responder that later calls may name instead of repeating their messages."""
         self.num_late_calls = 0
         self._admit = admit
+        self._on_reward = on_reward
         self._is_closed = False
         self._lock = threading.Lock()
 
@@ -137,6 +140,14 @@ class Scope:
             )
         if self._admit is not None:
             self._admit()
+
+    def rewarded(self, reward: Reward | None, error: str | None = None) -> None:
+        """Keep a reward that was emitted, or why what was emitted is none."""
+        if reward is not None:
+            self.rewards.append(reward)
+        self.reward_error = error or self.reward_error
+        if self._on_reward is not None:
+            self._on_reward(reward, error)
 
     def close(self) -> None:
         """End the scope: whatever still runs under it may not call a model any more."""
@@ -248,12 +259,10 @@ def emit_reward(
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        scope.reward_error = f"emit_reward was given {value!r:.80}, which is no finite number"
+        scope.rewarded(None, f"emit_reward was given {value!r:.80}, which is no finite number")
     else:
         about = _last_answer(scope) if step else None
-        scope.rewards.append(
-            Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric, step=about)
-        )
+        scope.rewarded(Reward(value=number, reason=reason, name=name, source="emitted", is_metric=metric, step=about))
 
 
 def _last_answer(scope: Scope) -> int:

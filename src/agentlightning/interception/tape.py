@@ -16,7 +16,7 @@ import msgspec
 from agentlightning.interception.recorder import plain
 
 _Key = tuple[str, bytes]
-_Owner = tuple[int, int]
+Owner = tuple[int, ...]
 
 
 class Tape:
@@ -24,7 +24,7 @@ class Tape:
 
     def __init__(self) -> None:
         self._results: dict[_Key, Any] = {}
-        self._running: dict[_Key, tuple[Future[None], _Owner]] = {}
+        self._running: dict[_Key, tuple[Future[None], Owner]] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, key: tuple[str, Any]) -> bool:
@@ -39,18 +39,24 @@ class Tape:
         with self._lock:
             self._results.setdefault(_key(name, arguments), own_copy(result))
 
-    def claim(self, name: str, arguments: Any) -> Future[None] | None:
+    def claim(self, name: str, arguments: Any, owner: Owner | None = None) -> Future[None] | None:
         """None: run it, then `release`. A future: somebody runs it already; wait, and look again.
 
-        A call made from within itself is never told to wait.
+        A call made from within itself (by the same `owner`, who is `caller()` when not given) is never told to wait.
         """
-        key, owner = _key(name, arguments), _owner()
+        key, owner = _key(name, arguments), owner or caller()
         with self._lock:
             running = self._running.get(key)
             if running is None:
                 self._running[key] = (Future(), owner)
                 return None
             return running[0] if running[1] != owner else None
+
+    def running(self, name: str, arguments: Any) -> Future[None] | None:
+        """Done when the call that somebody runs just now has ended; None when nobody does."""
+        with self._lock:
+            found = self._running.get(_key(name, arguments))
+        return found[0] if found is not None else None
 
     def release(self, name: str, arguments: Any) -> None:
         """The claimed call ended, with a result on the tape or not."""
@@ -72,7 +78,8 @@ def _key(name: str, arguments: Any) -> _Key:
     return name, msgspec.json.encode(plain(arguments), order="deterministic")
 
 
-def _owner() -> _Owner:
+def caller() -> Owner:
+    """The thread and the task this is called in."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread

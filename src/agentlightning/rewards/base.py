@@ -85,13 +85,14 @@ class RewardMark(msgspec.Struct, frozen=True):
     is_metric: bool = False
     health: Callable[[], str] | None = None
     """What the run should say of the ground this reward stands on here, such as the walls of a sandbox."""
+    is_quick: bool = False
 
 
 @overload
 def reward(function: _F, /) -> _F: ...
 @overload
 def reward(
-    *, name: str | None = None, metric: bool = False, health: Callable[[], str] | None = None
+    *, name: str | None = None, metric: bool = False, health: Callable[[], str] | None = None, quick: bool = False
 ) -> Callable[[_F], _F]: ...
 def reward(
     function: Any = None,
@@ -100,15 +101,16 @@ def reward(
     name: str | None = None,
     metric: bool = False,
     health: Callable[[], str] | None = None,
+    quick: bool = False,
 ) -> Any:
     """Mark a function of `(task, trajectory)` as a reward; with `metric=True` it is recorded but never maximised.
 
-    `health` gives a line that runs print with the reward. The function itself is returned unchanged and can still be
+    `health` gives a line that runs print with the reward. `quick`: it takes less time than handing it to a thread would
+    (it compares short texts, say, and waits for nothing). The function itself is returned unchanged and can still be
     called by hand.
     """
-    if function is None:
-        return functools.partial(_mark, name=name, metric=metric, health=health)
-    return _mark(function, name=name, metric=metric, health=health)
+    mark = functools.partial(_mark, name=name, metric=metric, health=health, quick=quick)
+    return mark if function is None else mark(function)
 
 
 def reward_mark(function: Callable[..., Any]) -> RewardMark:
@@ -121,9 +123,9 @@ def reward_mark(function: Callable[..., Any]) -> RewardMark:
 async def evaluate_reward(function: RewardFunction, task: Task, trajectory: Trajectory) -> Reward | None:
     """What the function thinks of a rollout: a finite Reward with the function's name, or None when it cannot judge.
 
-    Synchronous functions run in a worker thread, so a slow one holds up nobody. Raises DataError, naming function and
-    rollout, when the function raises or returns something that is no reward; a judge that is down (ModelError) and a
-    spent budget pass as they are.
+    Synchronous functions run in a worker thread (but for quick ones), so a slow one holds up nobody. Raises DataError,
+    naming function and rollout, when the function raises or returns something that is no reward; a judge that is down
+    (ModelError) and a spent budget pass as they are.
     """
     mark = reward_mark(function)
     where = f"reward {mark.name!r} on rollout {trajectory.id} (task {task.id})"
@@ -131,7 +133,8 @@ async def evaluate_reward(function: RewardFunction, task: Task, trajectory: Traj
         if inspect.iscoroutinefunction(function):
             given: Any = await function(task, trajectory)
         else:
-            given = await asyncio.to_thread(_call, function, task, trajectory)
+            call = functools.partial(_call, function, task, trajectory)
+            given = call() if mark.is_quick else await asyncio.to_thread(call)
             given = await given if inspect.isawaitable(given) else given
     except (ModelError, BudgetExhausted):
         raise
@@ -148,10 +151,10 @@ def _call(function: RewardFunction, task: Task, trajectory: Trajectory) -> Any:
         raise RuntimeError("the function ran out of an iterator (StopIteration)") from error
 
 
-def _mark(function: Any, *, name: str | None, metric: bool, health: Callable[[], str] | None) -> Any:
+def _mark(function: Any, *, name: str | None, metric: bool, health: Callable[[], str] | None, quick: bool) -> Any:
     if not callable(function):
         raise DataError(f"@reward marks a function of (task, trajectory); this is {function!r:.80}.")
-    setattr(function, _MARK, RewardMark(name or _name_of(function), metric, health))
+    setattr(function, _MARK, RewardMark(name or _name_of(function), metric, health, quick))
     return function
 
 

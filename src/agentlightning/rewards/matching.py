@@ -21,19 +21,19 @@ from agentlightning.rewards.compare import as_json, as_number, difference, norma
 _WORDWISE_FROM = 2000
 
 
-@reward
+@reward(quick=True)
 def expected_match(task: Task, trajectory: Trajectory) -> Reward | None:
     """1 when the output is the expected answer as `rewards/compare.py` defines it, else 0; the default."""
     return _judge(task, trajectory, _expected)
 
 
-@reward
+@reward(quick=True)
 def exact_match(task: Task, trajectory: Trajectory) -> Reward | None:
     """1 when the output equals the expected answer in every character (or every part), else 0."""
     return _judge(task, trajectory, _exact)
 
 
-@reward
+@reward(quick=True)
 def contains(task: Task, trajectory: Trajectory) -> Reward | None:
     """1 when the expected text stands in the output as whole words, else 0."""
     return _judge(task, trajectory, _contains)

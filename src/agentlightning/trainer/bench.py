@@ -5,6 +5,8 @@ A training run, an evaluation and an inspection differ in what they do with it.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +33,8 @@ from agentlightning.trainer import scoring
 from agentlightning.trainer.budget import Budget, limits_from
 from agentlightning.trainer.callbacks import Callbacks
 from agentlightning.trainer.config import Config
+from agentlightning.trainer.config_sections import TrainerSection
+from agentlightning.trainer.interrupt import Interrupt, RunInterrupted
 from agentlightning.trainer.opinions import read_opinions
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.pace import Pace
@@ -42,8 +46,16 @@ from agentlightning.trainer.runner import Runner, model_failure
 from agentlightning.trainer.tapes import fill_tape
 from agentlightning.trainer.tasks import doubts
 from agentlightning.trainer.weights import Weights, work_folder
+from agentlightning.trainer.workers.pool import num_cpus
 
 ORIGINAL = Policy()
+
+
+def _most_at_once(agent: WrappedAgent, settings: TrainerSection) -> float:
+    """Rollouts that can run side by side, whatever is asked for: workers each have an agent of their own."""
+    if settings.isolation == "process":
+        return settings.num_workers or num_cpus()
+    return agent.adapter.max_concurrency or math.inf
 
 
 class Bench:
@@ -60,6 +72,7 @@ class Bench:
         reward: Any = None,
         stages: Sequence[PlannedStage] = (),
         weights: Weights | None = None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         settings = config.trainer
         dialects()  # a plugin's that is broken says so now, not in the agent's first call
@@ -88,8 +101,10 @@ class Bench:
             max_in_flight=settings.max_in_flight,
             engine=weights.engine if weights is not None else None,
             on_answer=lambda role, usd: callbacks.tell("on_own_call", role, usd),
+            interrupt=interrupt,
         )
         self.tools = ToolModes(agent.tool_modes, Tape())
+        self.interrupt = interrupt
         self.runner = self.make_runner(self.budget)
         self.rollouts = Rollouts(self.runner, store, callbacks, masks=self.masks)
 
@@ -100,14 +115,14 @@ class Bench:
 
     def make_runner(self, budget: Budget) -> Runner:
         """What runs the agent, as the settings say, from this budget."""
-        settings, most = self.config.trainer, self.agent.adapter.max_concurrency
+        settings = self.config.trainer
         return Runner(
             self.agent,
             run_id=self.run_id,
             store=self.store,
             budget=budget,
             pace=Pace(
-                min(settings.max_in_flight, most or settings.max_in_flight),
+                int(min(settings.max_in_flight, _most_at_once(self.agent, settings))),
                 calls_per_minute=settings.calls_per_minute,
                 tokens_per_minute=settings.tokens_per_minute,
             ),
@@ -116,7 +131,16 @@ class Bench:
             tools=self.tools,
             weights=self.weights,
             on_seen=self.models.saw,
+            interrupt=self.interrupt,
+            isolation=settings.isolation,
         )
+
+    async def ended_by(self, error: BaseException) -> str:
+        """The status of a run that an error ended. An interrupted one first finishes and stores what is in flight."""
+        if isinstance(error, RunInterrupted):
+            await self.rollouts.settled()
+            await self.models.settled()
+        return "stopped" if isinstance(error, RunInterrupted | asyncio.CancelledError) else "failed"
 
     async def close(self) -> None:
         self.runner.close()

@@ -56,6 +56,9 @@ class Callback:
     def on_note(self, text: str) -> None:
         """Something the user should know: a fallback, a warning, a limit."""
 
+    def on_interrupt(self) -> None:
+        """Ctrl-C: nothing new begins, and what is in flight is waited for. A second one stops at once."""
+
     def on_run_error(self, error: BaseException) -> None:
         """The run ended without a result; what it did is in the store."""
 

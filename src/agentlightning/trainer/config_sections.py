@@ -190,12 +190,6 @@ class Stage(Section):
         return {**data, "params": rest, "reward_function": named}
 
 
-def _available(isolation: str) -> str:
-    if isolation == "process":
-        raise ValueError("'process' is not available in this version. Use 'thread'.")
-    return isolation
-
-
 class TrainerSection(Section):
     """How the run goes."""
 
@@ -224,8 +218,12 @@ class TrainerSection(Section):
     progress: Literal["auto", "rich", "plain", "jsonl", "off"] = "auto"
     """What is shown of the run: bars (`rich`), lines (`plain`), one JSON object a line on standard output (`jsonl`), or
     nothing. `auto`: bars on a terminal, lines elsewhere."""
-    isolation: Annotated[Literal["thread", "process"], AfterValidator(_available)] = "thread"
-    """What a rollout runs in. (`process` is for a later version.)"""
+    isolation: Literal["thread", "process"] = "thread"
+    """What a rollout runs in. `process`: a worker process that loads the agent by itself, for agents that keep a
+    processor busy, are not safe to run side by side, crash, or hang: a hung one is ended for real at its time-out."""
+    num_workers: PositiveInt | None = None
+    """Worker processes with `isolation: process`, and so rollouts at the same time. As many as processors when not
+    given."""
 
 
 def _task_source(value: Any) -> Any:

@@ -68,6 +68,9 @@ async def inspect_agent(bench: Bench, tasks: Sequence[Task]) -> Inspection:
         silent = await fill_tape(bench.tools, bench.store)
         await bench.try_out(tasks)
         groups = await bench.rollouts.groups(tasks, policy=ORIGINAL, split="train", stage=SHARED_STAGE)
+    except BaseException as error:
+        await bench.ended_by(error)
+        raise
     finally:
         await bench.close()
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]

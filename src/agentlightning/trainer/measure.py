@@ -56,7 +56,7 @@ async def measure(bench: Bench, tasks: Sequence[Task], policy: Policy) -> Measur
         if error := agent_error(trajectories):
             raise error
     except BaseException as error:
-        await bench.record_run("failed", error=f"{type(error).__name__}: {error}")
+        await bench.record_run(await bench.ended_by(error), error=f"{type(error).__name__}: {error}")
         raise
     finally:
         await bench.close()

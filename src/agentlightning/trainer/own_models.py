@@ -7,7 +7,8 @@ record; on resume, a question asked before is answered from it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from agentlightning.models.endpoint import Endpoint
 from agentlightning.store.base import Store
 from agentlightning.trainer.budget import Budget, spent_from
 from agentlightning.trainer.config_sections import ModelSection
+from agentlightning.trainer.interrupt import Interrupt
 
 OwnRole = Literal["optimizer", "judge"]
 OWN_ROLES: tuple[OwnRole, ...] = ("optimizer", "judge")
@@ -41,6 +43,7 @@ class OwnModels:
         max_in_flight: int,
         engine: Engine | None = None,
         on_answer: Callable[[OwnRole, float | None], None] = lambda role, usd: None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         """`engine` answers as the optimiser where no endpoint is known, because it is the agent's own model then.
         `on_answer` hears of each answer and its price."""
@@ -60,6 +63,9 @@ class OwnModels:
         self._max_in_flight = max_in_flight
         self._engine = engine
         self._on_answer = on_answer
+        self._interrupt = interrupt or Interrupt()
+        self._num_asking = 0
+        self._is_quiet = asyncio.Event()
 
     def saw(self, endpoint: SeenEndpoint) -> None:
         """The agent called a model with success just now. Its key may be a new one."""
@@ -115,22 +121,30 @@ class OwnModels:
         temperature: float | None = None,
         max_tokens: int | None = None,
     ) -> Reply:
-        """The answer on record under `key`, else a new one. Raises ModelError, BudgetExhausted."""
+        """The answer on record under `key`, else a new one. Raises ModelError, BudgetExhausted, RunInterrupted."""
         budget = spent_from(self._budget)
         if key in self._answers:
             return self._answers[key]
         if key in self._recorded:
             return self._replay(role, key)
-        try:
-            reply = await self._ask(role, messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
-        except ModelError:
-            budget.ledger.add_failed(role)
-            raise
-        self._on_answer(role, budget.ledger.add(role, reply.model, reply.usage))
-        self._answers[key] = reply
-        body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
-        await self._store.append([make_record("completion", key, body, run=self._run_id)])
+        self._interrupt.check()
+        with self._asked():
+            try:
+                reply = await self._ask(role, messages, temperature=temperature, max_tokens=max_tokens, seed=seed)
+            except ModelError:
+                budget.ledger.add_failed(role)
+                raise
+            self._on_answer(role, budget.ledger.add(role, reply.model, reply.usage))
+            self._answers[key] = reply
+            body = {"role": role, "messages": messages, "reply": msgspec.to_builtins(reply)}
+            await self._store.append([make_record("completion", key, body, run=self._run_id)])
         return reply
+
+    async def settled(self) -> None:
+        """Wait for the answers that are under way."""
+        while self._num_asking:
+            self._is_quiet.clear()
+            await self._is_quiet.wait()
 
     def _replay(self, role: OwnRole, key: str) -> Reply:
         """The answer on record, charged as it was then."""
@@ -139,6 +153,15 @@ class OwnModels:
         self._on_answer(role, budget.ledger.add(role, recorded.model, recorded.usage))
         self._answers[key] = recorded
         return recorded
+
+    @contextmanager
+    def _asked(self) -> Generator[None]:
+        self._num_asking += 1
+        try:
+            yield
+        finally:
+            self._num_asking -= 1
+            self._is_quiet.set()
 
     async def close(self) -> None:
         for client in (*self._clients.values(), *self._put_away):

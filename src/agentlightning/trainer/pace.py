@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from agentlightning.data.trajectory import Step
+from agentlightning.trainer.interrupt import Interrupt
 
 _WINDOW_SECONDS = 60.0
 _SECONDS_BETWEEN_HALVINGS = 1.0
@@ -48,12 +49,12 @@ class Pace:
         self._halved_at = float("-inf")
 
     @asynccontextmanager
-    async def slot(self) -> AsyncGenerator[None]:
-        """Wait for a turn, and hold it for one rollout."""
+    async def slot(self, interrupt: Interrupt | None = None) -> AsyncGenerator[None]:
+        """Wait for a turn, and hold it for one rollout. RunInterrupted when the wait for room is interrupted."""
         await self._turn()
         try:
             while (seconds := self._until_room()) > 0:
-                await asyncio.sleep(seconds)
+                await (interrupt.sleep if interrupt is not None else asyncio.sleep)(seconds)
             self._num_rollouts += 1
             yield
         finally:

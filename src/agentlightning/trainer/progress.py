@@ -111,6 +111,9 @@ class ConsoleProgress(Callback):
         self._say("")
         self._say(_plain(result.summary()))
 
+    def on_interrupt(self) -> None:
+        self._say("stopping: what is in flight is finished and saved. Ctrl-C again stops at once.")
+
     def on_run_error(self, error: BaseException) -> None:
         self.close()
         if isinstance(error, KeyboardInterrupt):

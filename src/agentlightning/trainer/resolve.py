@@ -134,6 +134,8 @@ def load_agent(config: Config) -> LoadedAgent:
     if not isinstance(found, WrappedAgent):
         found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
     found.surround(**around)
+    words = {key: getattr(config.agent, key) for key in ("path", "type", "set_up", "tear_down")}
+    found.source = {key: word for key, word in words.items() if word} | {"base_dir": str(config.base_dir.resolve())}
     return LoadedAgent(found, getattr(module, "tasks", None), reward_of(module))
 
 

@@ -74,13 +74,15 @@ class Rollouts:
         draws = range(draw * n, draw * n + n)
         plans = [RolloutPlan(task, policy, split, stage, index) for task in tasks for index in draws]
         self._callbacks.tell("on_work", stage, sum(self._find(plan) is None for plan in plans))
-        results = await asyncio.gather(*(self._one(plan) for plan in plans), return_exceptions=True)
-        trajectories: list[Trajectory] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            trajectories.append(result)
+        rollouts = [self._one(plan) for plan in plans]
+        if rollouts:
+            await asyncio.wait(set(rollouts))
+        trajectories = [rollout.result() for rollout in rollouts]
         return [Group(task.id, trajectories[i * n : i * n + n]) for i, task in enumerate(tasks)]
+
+    async def settled(self) -> None:
+        """Wait for the rollouts that are under way, judged and stored."""
+        await asyncio.gather(*(one for one in self._done.values() if not one.done()), return_exceptions=True)
 
     async def judge_again(self, tasks: Sequence[Task]) -> None:
         """Judge the rollouts made before the reward source was known."""
@@ -94,16 +96,18 @@ class Rollouts:
                 future
             )
 
-    async def _one(self, plan: RolloutPlan) -> Trajectory:
+    def _one(self, plan: RolloutPlan) -> asyncio.Future[Trajectory]:
+        """The rollout asked for, which may have been asked for before. One that came to nothing can be asked again."""
         known = self._find(plan) or self._replay(plan)
         if known is None:
-            known = self._done[_key(plan, plan.stage)] = asyncio.ensure_future(self._run(plan))
-        try:
-            return await asyncio.shield(known)
-        except BaseException:
-            if known.done():
-                self._done.pop(_key(plan, plan.stage), None)
-            raise
+            key = _key(plan, plan.stage)
+            known = self._done[key] = asyncio.ensure_future(self._run(plan))
+            known.add_done_callback(lambda done: self._forget_failure(key, done))
+        return known
+
+    def _forget_failure(self, key: _Key, done: asyncio.Future[Trajectory]) -> None:
+        if (done.cancelled() or done.exception() is not None) and self._done.get(key) is done:
+            del self._done[key]
 
     def _find(self, plan: RolloutPlan) -> asyncio.Future[Trajectory] | None:
         for stage in (plan.stage, SHARED_STAGE):

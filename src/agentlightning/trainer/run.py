@@ -106,7 +106,7 @@ class Run(Bench):
             result = await self._finish(report, winners)
             await self._write(result)
         except BaseException as error:
-            status = "stopped" if isinstance(error, asyncio.CancelledError) else "failed"
+            status = await self.ended_by(error)
             await self.record_run(status, error=f"{type(error).__name__}: {error}")
             raise
         finally:

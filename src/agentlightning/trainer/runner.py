@@ -12,15 +12,14 @@ reward is known. The written rule for failures:
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
+from agentlightning.adapters.process import ProcessAdapter
 from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.call import Usage
 from agentlightning.data.processor import clean_step
@@ -30,26 +29,27 @@ from agentlightning.data.task import Split, Task
 from agentlightning.data.trajectory import RolloutStatus, Step, Trajectory
 from agentlightning.errors import BudgetExhausted, RolloutStopped
 from agentlightning.gateway.handover import LoopbackHandover
-from agentlightning.interception.endpoint import SeenEndpoint, seen_endpoint
-from agentlightning.interception.recorder import Entry, Recorder, plain
+from agentlightning.interception.endpoint import LOOK_AGAIN_SECONDS, SeenEndpoint, seen_endpoint
+from agentlightning.interception.exchange import Exchange
+from agentlightning.interception.recorder import Elsewhere, Entry, Recorder, plain
 from agentlightning.interception.scope import Predict, Scope
 from agentlightning.interception.tools import ToolModes
 from agentlightning.store.base import Store
 from agentlightning.store.trajectories import rollout_record
 from agentlightning.trainer.budget import Budget, spent_from
-from agentlightning.trainer.execution import AgentThreads, RolloutTimeout
+from agentlightning.trainer.execution import AgentFailed, AgentThreads, RolloutTimeout, Seat, describe_failure
+from agentlightning.trainer.inbox import Inbox
+from agentlightning.trainer.interrupt import Interrupt
 from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.surroundings import Surroundings
 from agentlightning.trainer.weights import Weights
+from agentlightning.trainer.workers.pool import Workers
 from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
 _AGENTS_FAULT = (400, 413, 422)
-_NOT_THE_AGENTS = ("site-packages", str(Path(__file__).parents[1]) + os.sep, "<frozen", os.path.dirname(os.__file__))
-"""Files in which an agent's exception may end up, but not the line its author looks for."""
 
-LOOK_AGAIN_SECONDS = 60.0
-"""How often the agent's key is looked at again: some expire within the hour, and the agent gets a new one."""
+Isolation = Literal["thread", "process"]
 
 
 class RolloutPlan(msgspec.Struct, frozen=True):
@@ -80,6 +80,8 @@ class Runner:
         weights: Weights | None = None,
         on_step: Callable[[Step], None] | None = None,
         on_seen: Callable[[SeenEndpoint], None] = lambda endpoint: None,
+        interrupt: Interrupt | None = None,
+        isolation: Isolation = "thread",
     ) -> None:
         """`on_seen` hears where the agent called a model with success: at first, and then about once a minute."""
         self.agent = agent
@@ -100,8 +102,11 @@ class Runner:
         self._weights = weights
         self._on_step = on_step
         self.pace = pace
-        self._threads = AgentThreads()
-        self.surroundings = Surroundings(agent.set_up, agent.tear_down, self._threads, timeout_seconds)
+        self.interrupt = interrupt or Interrupt()
+        self.surroundings = Surroundings(agent, timeout_seconds)
+        self._inbox = Inbox(asyncio.get_running_loop())
+        has_processes = isolation == "process" and not isinstance(agent.adapter, ProcessAdapter)  # which is one itself
+        self._place: AgentThreads | Workers = Workers(agent) if has_processes else AgentThreads(agent, self._inbox)
         self._handover = LoopbackHandover()
         self._steps: dict[str, dict[int, Step]] = {}
         self._budgets: dict[str, Budget] = {}
@@ -110,22 +115,27 @@ class Runner:
     @property
     def num_abandoned(self) -> int:
         """Agent threads still running after their time-out."""
-        return self._threads.num_abandoned
+        return self._place.num_abandoned
 
     async def run(self, plan: RolloutPlan) -> Trajectory:
-        """Run it, again where the rule says so. BudgetExhausted when it may not begin or had to be stopped."""
-        async with self.pace.slot():
+        """Run it, again where the rule says so.
+
+        BudgetExhausted when it may not begin or had to be stopped, RunInterrupted when nothing more may begin.
+        """
+        self.interrupt.check()
+        async with self.pace.slot(self.interrupt):
             attempt = 0
             while True:
                 attempt += 1
+                self.interrupt.check()
                 spent_from(self._budget).check()
                 self._writes.check()
-                async with self.surroundings.around(plan.task):
-                    trajectory = await self._attempt(plan, attempt)
+                async with self._place.seat() as seat, self.surroundings.around(plan.task, seat):
+                    trajectory = await self._attempt(plan, attempt, seat)
                 if attempt > self.retries or not _deserves_retry(trajectory):
                     return trajectory
                 await self._store.append([rollout_record(trajectory)])
-                await asyncio.sleep(min(8.0, 0.5 * 2**attempt))
+                await self.interrupt.sleep(min(8.0, 0.5 * 2**attempt))
 
     def charge(self, trajectory: Trajectory) -> None:
         """Count a rollout that was paid for before an interruption."""
@@ -137,47 +147,15 @@ class Runner:
         budget.rollout_ended(len(steps), seconds=trajectory.seconds or 0.0, tokens=_num_tokens(steps), usd=usd or 0.0)
 
     def close(self) -> None:
-        self._threads.close()
+        self._place.close()
         self._handover.close()
 
-    async def _attempt(self, plan: RolloutPlan, attempt: int) -> Trajectory:
-        loop, budget = asyncio.get_running_loop(), spent_from(self._budget)
-
-        def ended(recorder: Recorder, entry: Entry) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._keep_step, recorder, entry)
-
-        recorder = Recorder(new_id("r"), on_end=ended)
-        self._steps[recorder.rollout_id] = {}
-        self._budgets[recorder.rollout_id] = budget
-        if self._weights is not None:
-            name = f"{plan.stage}/{plan.split}/{plan.task.id}/{plan.draw}/{attempt}"
-            self._weights.begin(recorder.rollout_id, name)
-        scope = Scope(
-            self.agent.agent_id,
-            policy=plan.policy,
-            predict=None if plan.policy.is_original else self.predict,
-            recorder=recorder,
-            admit=partial(_admit, budget),
-            tools=self._tools,
-            responder=self._weights,
-            handover=self._handover,
-            attempt=attempt,
-            mode="train" if plan.split == "train" else "val",
-        )
+    async def _attempt(self, plan: RolloutPlan, attempt: int, seat: Seat) -> Trajectory:
+        budget = spent_from(self._budget)
+        recorder = self._open(plan, attempt, budget)
+        scope = self._scope(plan, attempt, budget, recorder)
         started_at, t0 = time.time(), time.perf_counter()
-        output, error, status = None, None, "succeeded"
-        try:
-            invoke = lambda: self.agent.adapter.invoke(plan.task.input)  # noqa: E731
-            output = await self._threads.run(invoke, scope, self.timeout_seconds)
-        except RolloutTimeout as late:
-            status, error = "timeout", str(late)
-        except RolloutStopped as stopped:
-            status, error = "stopped", str(stopped)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as raised:  # noqa: BLE001 - whatever an agent raises is data about the agent
-            status, error = "failed", _describe(raised)
+        status, output, error = await self._outcome(seat, plan, scope)
         seconds = time.perf_counter() - t0
         self.num_lost += recorder.num_lost
         if self._weights is not None:
@@ -200,7 +178,7 @@ class Runner:
             policy_id=plan.policy.id,
             draw=plan.draw,
             attempt=attempt,
-            status=_status(status),
+            status=status,
             error=error or scope.reward_error,
             expected=plan.task.expected,
             metadata=plan.task.metadata,
@@ -214,6 +192,44 @@ class Runner:
             raise BudgetExhausted(error or "stopped")
         return trajectory
 
+    def _open(self, plan: RolloutPlan, attempt: int, budget: Budget) -> Recorder:
+        recorder = Recorder(new_id("r"), on_end=partial(self._inbox.call, self._keep_step))
+        self._steps[recorder.rollout_id] = {}
+        self._budgets[recorder.rollout_id] = budget
+        if self._weights is not None:
+            name = f"{plan.stage}/{plan.split}/{plan.task.id}/{plan.draw}/{attempt}"
+            self._weights.begin(recorder.rollout_id, name)
+        return recorder
+
+    def _scope(self, plan: RolloutPlan, attempt: int, budget: Budget, recorder: Recorder) -> Scope:
+        return Scope(
+            self.agent.agent_id,
+            policy=plan.policy,
+            predict=None if plan.policy.is_original else self.predict,
+            recorder=recorder,
+            admit=partial(_admit, budget),
+            tools=self._tools,
+            responder=self._weights,
+            handover=self._handover,
+            attempt=attempt,
+            mode="train" if plan.split == "train" else "val",
+        )
+
+    async def _outcome(self, seat: Seat, plan: RolloutPlan, scope: Scope) -> tuple[RolloutStatus, Any, str | None]:
+        """How the run of the agent ended, what it gave, and what went wrong."""
+        try:
+            return "succeeded", await seat.run_agent(plan.task.input, scope, self.timeout_seconds), None
+        except RolloutTimeout as late:
+            return "timeout", None, str(late)
+        except RolloutStopped as stopped:
+            return "stopped", None, str(stopped)
+        except AgentFailed as failed:
+            return "failed", None, str(failed)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever an agent raises is data about the agent
+            return "failed", None, describe_failure(raised)
+
     def _keep_step(self, recorder: Recorder, entry: Entry) -> None:
         """On our loop: parse, count, store. What ends after its rollout did was kept, as partial, with the rollout."""
         kept = self._steps.get(recorder.rollout_id)
@@ -223,7 +239,7 @@ class Runner:
         if step.kind == "model":
             self._count(step, self._budgets[recorder.rollout_id])
             self.pace.saw(step)
-            self._note_endpoint(recorder, step)
+            self._note_endpoint(entry, step)
         self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
             self._on_step(step)
@@ -237,14 +253,16 @@ class Runner:
         if usd is not None:
             self._usd[step.rollout_id] = self._usd.get(step.rollout_id, 0.0) + usd
 
-    def _note_endpoint(self, recorder: Recorder, step: Step) -> None:
+    def _note_endpoint(self, entry: Entry, step: Step) -> None:
         if step.error or time.monotonic() < self._look_again_at:
             return
-        for exchange in recorder.exchanges():
-            if exchange.index == step.index and (found := seen_endpoint(exchange)) is not None:
-                self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
-                self.endpoint = self.endpoint or found
-                self._on_seen(found)
+        found = entry.endpoint if isinstance(entry, Elsewhere) else None
+        if isinstance(entry, Exchange):
+            found = seen_endpoint(entry)
+        if found is not None:
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
+            self.endpoint = self.endpoint or found
+            self._on_seen(found)
 
     def _all_steps(self, recorder: Recorder) -> list[Step]:
         kept = self._steps[recorder.rollout_id]
@@ -278,18 +296,6 @@ def _admit(budget: Budget) -> None:
 def _deserves_retry(trajectory: Trajectory) -> bool:
     step = model_failure(trajectory)
     return step is not None and (step.status is None or step.status in _TRANSIENT or step.status >= 500)
-
-
-def _status(value: str) -> RolloutStatus:
-    return msgspec.convert(value, RolloutStatus)
-
-
-def _describe(error: BaseException) -> str:
-    """The exception and where in the agent's own code it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(part in frame.filename for part in _NOT_THE_AGENTS)]
-    place = f" (at {own[-1].filename}:{own[-1].lineno} in {own[-1].name})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _num_tokens(steps: list[Step]) -> int:

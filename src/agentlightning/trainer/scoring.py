@@ -110,4 +110,5 @@ async def scored(source: RewardSource, task: Task, trajectory: Trajectory) -> Tr
     if reward is not None and reward not in rewards:
         rewards = [*rewards, reward]
     value = None if reward is None or reward.is_metric else reward.value
-    return process(msgspec.structs.replace(trajectory, reward=value, rewards=rewards, error=error))
+    judged = msgspec.structs.replace(trajectory, reward=value, rewards=rewards, error=error)
+    return process(judged, has_clean_steps=True)  # the runner cleaned each as it ended

@@ -179,6 +179,7 @@ class RunSession:
 
     async def checkpoint(self, state: Any) -> None:
         await self._record("checkpoint", self.stage, {"state": state})
+        self._rollouts.runner.interrupt.check()  # a good place to stop
 
     def log(self, text: str, *, iteration: int | None = None, **metrics: float) -> None:
         body: dict[str, Any] = {"text": text, "stage": self.stage, "metrics": metrics}

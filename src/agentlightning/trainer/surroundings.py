@@ -7,40 +7,31 @@ is recorded or steered. A failing one is no evidence about the agent, so it ends
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
+from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.task import Task
 from agentlightning.errors import AgentError
-from agentlightning.interception.scope import Scope
-from agentlightning.trainer.execution import AgentThreads
+from agentlightning.trainer.execution import AgentFailed, Around, Seat
 
 
 class Surroundings:
-    """The agent's own `set_up` and `tear_down`, run where its agents run: on their threads, on their loop."""
+    """The agent's own `set_up` and `tear_down`, run where its rollout runs: on the same threads, or in its worker."""
 
-    def __init__(
-        self,
-        set_up: Callable[..., Any] | None,
-        tear_down: Callable[..., Any] | None,
-        threads: AgentThreads,
-        timeout_seconds: float,
-    ) -> None:
-        self._set_up, self._tear_down = set_up, tear_down
-        self._threads, self._timeout_seconds = threads, timeout_seconds
+    def __init__(self, agent: WrappedAgent, timeout_seconds: float) -> None:
+        self._agent, self._timeout_seconds = agent, timeout_seconds
         self._failure: AgentError | None = None
 
     @asynccontextmanager
-    async def around(self, task: Task) -> AsyncGenerator[None]:
+    async def around(self, task: Task, seat: Seat) -> AsyncGenerator[None]:
         """One attempt. AgentError when it cannot be set up; a tear-down that fails is kept for `check`."""
-        await self._run("set_up", self._set_up, task)
+        await self._run("set_up", task, seat)
         try:
             yield
         finally:
             try:
-                await self._run("tear_down", self._tear_down, task)
+                await self._run("tear_down", task, seat)
             except AgentError as failure:
                 self._failure = self._failure or failure
 
@@ -49,23 +40,14 @@ class Surroundings:
         if self._failure is not None:
             raise self._failure
 
-    async def _run(self, name: str, function: Callable[..., Any] | None, task: Task) -> None:
-        if function is None:
+    async def _run(self, name: Around, task: Task, seat: Seat) -> None:
+        if getattr(self._agent, name) is None:
             return
-        args = (task,) if takes_argument(function) else ()
         try:
-            await self._threads.run(lambda: function(*args), Scope(name), self._timeout_seconds)
+            await seat.run_around(name, task, self._timeout_seconds)
         except Exception as error:
+            kind = "" if isinstance(error, AgentFailed) else f"{type(error).__name__}: "
             raise AgentError(
-                f"{name} failed for task {task.id}: {type(error).__name__}: {error}. Nothing can be learned about the "
-                "agent in surroundings that are not as they should be; put it right, and resume the run."
+                f"{name} failed for task {task.id}: {kind}{error}. Nothing can be learned about the agent in "
+                "surroundings that are not as they should be; put it right, and resume the run."
             ) from error
-
-
-def takes_argument(function: Callable[..., Any]) -> bool:
-    """Can it be given the task?"""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a builtin without a signature
-        return False
-    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)

@@ -30,6 +30,7 @@ from agentlightning.trainer.config import Config, config_from, load_config
 from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.earlier import keep_earlier
 from agentlightning.trainer.inspection import Inspection, inspect_agent
+from agentlightning.trainer.interrupt import Interrupt
 from agentlightning.trainer.learning import predictor
 from agentlightning.trainer.live import live_tasks
 from agentlightning.trainer.measure import Measurement, measure
@@ -72,6 +73,7 @@ class Trainer:
         self.objects = {key: settings.pop(key) for key in _TOP_LEVEL if not _is_plain(settings.get(key))}
         self.config = _config(config, settings)
         self.result: TrainingResult | None = None
+        self._interrupt = Interrupt()
         shown = progress_for(self.config.trainer.progress if progress is None else progress)
         trackers = resolve_trackers(self.objects.get("trackers") or self.config.trackers, self.config)
         self._callbacks = Callbacks([*shown, *trackers, *(callbacks or [])])
@@ -132,8 +134,9 @@ class Trainer:
         return self._run(work)
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._interrupt = Interrupt(lambda: self._callbacks.tell("on_interrupt"))
         try:
-            return on_own_loop(work)
+            return on_own_loop(work, self._interrupt.ask)
         except BaseException as error:
             self._callbacks.tell("on_run_error", error)
             raise
@@ -222,6 +225,7 @@ class Trainer:
         """What everything that runs the agent is made of."""
         return {
             "weights": weights,
+            "interrupt": self._interrupt,
             "run_id": run_id,
             "agent": self.agent,
             "config": self.config,

@@ -13,6 +13,7 @@ from agentlightning.interception.recorder import Recorder
 from agentlightning.interception.scope import Scope
 from agentlightning.interception.tools import Tape, ToolModes
 from agentlightning.trainer.execution import AgentThreads
+from agentlightning.trainer.workers.pool import Workers
 
 
 class Rollout(NamedTuple):
@@ -34,11 +35,16 @@ class Rollout(NamedTuple):
 
 
 def rollouts(
-    agent: WrappedAgent, inputs: Sequence[Any], policy: Policy | None = None, tape: Tape | None = None
+    agent: WrappedAgent,
+    inputs: Sequence[Any],
+    policy: Policy | None = None,
+    tape: Tape | None = None,
+    *,
+    num_workers: int = 0,
 ) -> list[Rollout]:
-    """One rollout of each input, as many at once as the adapter allows."""
-    limit = asyncio.Semaphore(agent.adapter.max_concurrency or len(inputs))
-    threads = AgentThreads()
+    """One rollout of each input, as many at once as the adapter allows; in worker processes, if there are any."""
+    limit = asyncio.Semaphore(num_workers or agent.adapter.max_concurrency or len(inputs))
+    place = Workers(agent) if num_workers else AgentThreads(agent)
     agent.prepare()
 
     async def one(task_input: Any) -> Rollout:
@@ -46,8 +52,8 @@ def rollouts(
         scope = Scope(agent.agent_id, policy=policy, recorder=recorder, tools=ToolModes(agent.tool_modes, tape))
         output, error = None, None
         try:
-            async with limit:
-                output = await threads.run(lambda: agent.adapter.invoke(task_input), scope, 60)
+            async with limit, place.seat() as seat:
+                output = await seat.run_agent(task_input, scope, 60)
         except Exception as raised:
             error = raised
         return Rollout(output, error, recorder.steps())
@@ -58,7 +64,7 @@ def rollouts(
     try:
         return asyncio.run(every())
     finally:
-        threads.close()
+        place.close()
 
 
 def rollout(agent: WrappedAgent, task_input: Any, policy: Policy | None = None, tape: Tape | None = None) -> Rollout:

@@ -222,6 +222,21 @@ def test_one_agent_of_it_is_trained_end_to_end(case: Case, team: object, server:
     assert answers_of(lambda: better(HELLO)) == ["LOUD HELLO"]
 
 
+def test_in_a_worker_process_it_is_seen_and_steered_as_in_our_own(
+    case: Case, team: object, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = loud_critic(rollout(wrap_agent(team), HELLO), case)
+    monkeypatch.setenv("CASE", type(case).__name__)
+    monkeypatch.setenv("CASE_SERVER", server.url)
+    agent = wrap_agent(team)
+    agent.source = {"path": "tests.contract.adapters.in_workers:team", "base_dir": "."}
+    done = rollouts(agent, [HELLO, HELLO], policy, num_workers=1)
+    assert [(each.error, each.output) for each in done] == [(None, "LOUD HELLO")] * 2
+    for each in done:
+        assert each.speakers == [case.writer, case.critic]
+        assert [bool(step.steered_sites) for step in each.calls] == [False, True]
+
+
 def test_a_misspelt_target_lists_the_real_ones(case: Case, team: object, tmp_path: Path) -> None:
     config = {"agent": {"target_agents": [case.critic + "x"]}}
     with pytest.raises(ConfigError, match=f"Did you mean '{case.critic}'") as refused:

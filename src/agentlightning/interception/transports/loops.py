@@ -3,7 +3,7 @@
 A run has a loop of its own and a notebook one that never ends, so a client at module level meets both. Whenever a
 watched client of httpx comes to another loop than before, the connections it has idle are let go, and it opens new
 ones. A session of aiohttp is bound to the loop it was made on; on another one, each call gets a twin of it that has one
-connection. The other way round, a run hangs up when it ends (`trainer/execution.py`).
+connection. The other way round, a run hangs up when it ends (`trainer/agents_loop.py`).
 
 All this leans on private names. Where they are not found nothing is done, and the client fails as it would without us
 ("bound to a different event loop", "Event loop is closed").

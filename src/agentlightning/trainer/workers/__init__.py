@@ -1,0 +1,1 @@
+"""`isolation: process`: each rollout runs in a worker process, which is ended when the rollout hangs and replaced."""
