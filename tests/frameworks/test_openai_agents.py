@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.servers import FakeOpenAI
 from agentlightning import wrap_agent
 from agentlightning.adapters import openai_agents_hooks, watching
 from agentlightning.interception import fingerprint
+from agentlightning.interception.tools import parse_modes
 
 
 def test_canary_runs_prepare_the_models_input_there() -> None:
@@ -136,6 +139,35 @@ def test_canary_agents_hand_out_tools_that_record_themselves() -> None:
 
     wrap_agent(lambda x: x)
     assert hasattr(AgentBase.get_all_tools, "__wrapped__")
+
+
+def test_tools_of_an_mcp_server_are_recorded_and_take_modes(tmp_path: Path) -> None:
+    import openai
+    from agents import Agent, OpenAIChatCompletionsModel
+    from agents.mcp import MCPServerStdio
+
+    log = tmp_path / "looked_up"
+    log.touch()
+    program = [str(Path(__file__).with_name("mcp_books.py")), str(log)]
+
+    async def ask(text: str) -> str:
+        async with MCPServerStdio(params={"command": sys.executable, "args": program}, name="books") as books:
+            reader = Agent(name="reader", instructions=WRITER, model=model, mcp_servers=[books])
+            wrapped = wrap_agent(reader, tools={"lookup": "stub"})
+            wrapped.prepare()
+            assert "what MCP server 'books' offers is known only while it runs" in wrapped.adapter.health()[0]
+            return await wrapped(text)
+
+    with FakeOpenAI(chat_model) as server:
+        model = OpenAIChatCompletionsModel("m", openai.AsyncOpenAI(api_key="k", base_url=server.base_url))
+        done = rollout(wrap_agent(ask), question("tool moon"))
+        stubbing = wrap_agent(ask)
+        stubbing.tool_modes = parse_modes({"lookup": "stub"})
+        stubbing.prepare = lambda: None
+        stubbed = rollout(stubbing, question("tool sun"))
+    assert [(step.name, step.agent, step.arguments) for step in done.tools] == [("lookup", "reader", {"word": "moon"})]
+    assert "meaning of moon" in str(done.tools[0].result) and stubbed.output == "ok (stubbed)"
+    assert log.read_text() == "moon\n"
 
 
 def test_canary_tools_show_the_agent_behind_them() -> None:

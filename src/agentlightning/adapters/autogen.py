@@ -80,17 +80,11 @@ class AutoGenAdapter(ObjectAdapter):
         kind = f"{self.name} {type(self.sample).__name__}"
         return Structure(self.label(), kind, list({m.name: m for m in members}.values()), links, dict(self.tools()))
 
-    def attach_tools(self, names: Mapping[str, Any]) -> None:
-        if not self._servers():  # only a running server knows its tools
-            super().attach_tools(names)
-
-    def health(self) -> list[str]:
-        why = "is known only while it runs, so a misspelt mode for a tool goes unnoticed."
-        return [*super().health(), *(f"what a {name} offers {why}" for name in self._servers())]
-
-    def _servers(self) -> list[str]:
+    def tool_servers(self) -> list[str]:
         benches = [bench for each in _everybody(self.sample) for bench in workbenches_of(each)]
-        return sorted({type(bench).__name__ for bench in benches if not isinstance(bench, tuple(loaded(STATIC)))})
+        return sorted(
+            {f"a {type(bench).__name__}" for bench in benches if not isinstance(bench, tuple(loaded(STATIC)))}
+        )
 
     def fresh_copy(self) -> Any:
         renewed = {kind: lambda _, kind=kind: kind(ignore_unhandled_exceptions=False) for kind in loaded(_RUNTIME)}

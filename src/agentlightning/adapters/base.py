@@ -73,13 +73,17 @@ class Adapter:
         """Tools known before the first run: name → description."""
         return {}
 
+    def tool_servers(self) -> list[str]:
+        """Where more tools come from, that are known only while it runs (MCP servers)."""
+        return []
+
     def structure(self) -> Structure:
         """How it is built, for people. Members with instructions can be told apart by them when all else fails."""
         return Structure(self.label(), self.name, [Member(name) for name in self.members()], tools=dict(self.tools()))
 
     def attach_tools(self, names: Mapping[str, Any]) -> None:
         """Make the named tools' calls visible (and their modes effective). AgentError names one that is not there."""
-        if names:
+        if names and not self.tool_servers():
             known = self.tools()
             unknown = [name for name in names if name not in known]
             if not known:
@@ -155,6 +159,10 @@ class ObjectAdapter(Adapter):
             unknown = [member.name for member in members if not can_be_known(member.instructions)]
             but = f", but not {', '.join(unknown)}" if unknown else ""
             lines.append(f"where that fails, its agents are told apart by their instructions{but}.")
+        lines += [
+            f"what {server} offers is known only while it runs, so a misspelt mode for a tool goes unnoticed."
+            for server in self.tool_servers()
+        ]
         if self.why_not_copied:
             remedy = "Wrap a function that makes it (def create_agent(): …) and they run side by side."
             lines.append(f"{self.why_not_copied}. Its rollouts run one at a time. {remedy}")

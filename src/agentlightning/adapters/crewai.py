@@ -45,6 +45,10 @@ class CrewAIAdapter(ObjectAdapter):
         tools = [tool for holder in [*_agents_of(self.sample), *_tasks_of(self.sample)] for tool in holder.tools or []]
         return {tool.name: str(tool.description) for tool in tools}
 
+    def tool_servers(self) -> list[str]:
+        given = [server for agent in _agents_of(self.sample) for server in getattr(agent, "mcps", None) or []]
+        return list(dict.fromkeys(f"MCP server {getattr(server, 'url', None) or server!s:.60}" for server in given))
+
     def structure(self) -> Structure:
         members = [
             Member(

@@ -35,6 +35,10 @@ class OpenAIAgentsAdapter(ObjectAdapter):
         found = [tool for agent in _reachable(self.sample, []) for tool in agent.tools]
         return {tool.name: str(getattr(tool, "description", "")) for tool in found}
 
+    def tool_servers(self) -> list[str]:
+        servers = [server for agent in _reachable(self.sample, []) for server in agent.mcp_servers]
+        return list(dict.fromkeys(f"MCP server {server.name!r}" for server in servers))
+
     def structure(self) -> Structure:
         agents = list(_reachable(self.sample, []))
         members = [
