@@ -163,7 +163,7 @@ def test_tools_of_an_mcp_server_are_recorded_and_take_modes(tmp_path: Path) -> N
         done = rollout(wrap_agent(ask), question("tool moon"))
         stubbing = wrap_agent(ask)
         stubbing.tool_modes = parse_modes({"lookup": "stub"})
-        stubbing.prepare = lambda: None
+        stubbing.prepare = lambda: None  # a function knows only the tools in its module, and refuses others
         stubbed = rollout(stubbing, question("tool sun"))
     assert [(step.name, step.agent, step.arguments) for step in done.tools] == [("lookup", "reader", {"word": "moon"})]
     assert "meaning of moon" in str(done.tools[0].result) and stubbed.output == "ok (stubbed)"
