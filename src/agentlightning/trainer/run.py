@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from agentlightning.interception.sites import MIN_COVERAGE, SiteReport
 from agentlightning.models.ledger import Ledger
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
+from agentlightning.trainer.closing import closing_notes
 from agentlightning.trainer.config_sections import CarryOn
 from agentlightning.trainer.curves import curves_of
 from agentlightning.trainer.learning import learn, predictor
@@ -362,7 +362,11 @@ class Run(Bench):
         if self.masks:
             measured = msgspec.structs.replace(measured, tasks=[self.masks.task(task) for task in measured.tasks])
         conclusion = conclude(measured, winners)
-        notes = [*self.notes, *conclusion.pop("notes"), *self._closing_notes()]
+        notes = [
+            *self.notes,
+            *conclusion.pop("notes"),
+            *closing_notes(self.rollouts.all, self.runner, self.budget.ledger),
+        ]
         return TrainingResult(
             **conclusion,
             cost=self.cost(),
@@ -412,35 +416,6 @@ class Run(Bench):
             *(self.rollouts.groups(tasks, policy=policy, split=split, stage=stage) for policy in policies)
         )
         return Measured(tasks, groups[0], dict(zip(winners, groups[1:], strict=True)), is_held_out)
-
-    def _closing_notes(self) -> list[str]:
-        notes: list[str] = []
-        missed = sum(bool(step.missed_sites) for t in self.rollouts.all for step in t.steps)
-        if missed:
-            notes.append(f"{missed} calls did not match the prompt they were optimised for and went out unchanged.")
-        if self.runner.num_abandoned:
-            notes.append(
-                f"{self.runner.num_abandoned} rollouts hung past their time-out; their threads were left behind."
-            )
-        if self.runner.pace.num_refused:
-            notes.append(
-                f"{self.runner.pace.num_refused} calls were refused for their rate (429); fewer were sent for a while."
-            )
-        if self.runner.num_lost:
-            notes.append(
-                f"{self.runner.num_lost} steps could not be recorded as they happened (the log of "
-                "agentlightning.interception says why); those of rollouts that had ended by then are missing."
-            )
-        failed = [t.error or t.status for t in self.rollouts.all if t.status in ("failed", "timeout")]
-        if failed:
-            often = Counter(failed).most_common(1)[0][0]
-            notes.append(f"the agent failed in {len(failed)} of {len(self.rollouts.all)} rollouts, most often: {often}")
-        unjudged = sum(t.reward is None for t in self.rollouts.all)
-        if unjudged:
-            notes.append(f"{unjudged} of {len(self.rollouts.all)} rollouts have no reward and count for nothing.")
-        if self.budget.ledger.snapshot().unpriced_calls:
-            notes.append("some calls have no known price, so the cost in money is not complete.")
-        return notes
 
 
 def _knowing(policy: Policy, report: SiteReport) -> Policy:
