@@ -89,7 +89,7 @@ class Handover:
         return self._session.policy.with_weights(self._agent, self._engine.live(num_updates))
 
     def _tell(self, text: str, figures: dict[str, float]) -> None:
-        self._session.log(text, **figures)
+        self._session.log(text, iteration=None, **figures)
 
     def _work(self) -> Handoff:
         session, config = self._session, self._config
