@@ -37,7 +37,7 @@ class Conversation:
         self.ids = ids + ([self.tokenizer.eos_token_id] if is_ended else [])
         said = self.format.read(text, self.call.tools)
         reply = said.message([f"call{place:05d}" for place in range(len(said.tool_calls))])
-        self.prompts.remember(self.prompt, "r", completion_ids=self.ids, said=said, reply=reply)
+        self.prompts.remember(self.prompt, "r", completion_ids=self.ids, text=text, said=said, reply=reply)
         return reply
 
 

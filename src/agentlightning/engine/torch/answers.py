@@ -24,9 +24,9 @@ class Reader:
         marks = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
         self._marks = re.compile("|".join(map(re.escape, marks)) if marks else r"(?!)")
 
-    def said(self, row: Row, prompt: Prompt, wishes: Wishes) -> Said:
-        """What a row says. Special tokens that are left over are no content."""
-        said = self._format.read(prompt.forced + row.text(), wishes.tools)
+    def said(self, text: str, wishes: Wishes) -> Said:
+        """What an answer's text says. Special tokens that are left over are no content."""
+        said = self._format.read(text, wishes.tools)
         calls = said.tool_calls if wishes.is_parallel else said.tool_calls[:1]
         return Said(self._marks.sub("", said.content), calls, self._marks.sub("", said.reasoning))
 

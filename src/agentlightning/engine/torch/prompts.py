@@ -54,6 +54,8 @@ class _Turn(msgspec.Struct, frozen=True):
     """Prompt and completion."""
     before: str
     """The template's text up to the answer, without its opener."""
+    text: str
+    """The answer as it was written, without its end mark."""
     said: Said
 
 
@@ -87,7 +89,7 @@ class Prompts:
         return Prompt([*self._encode(text), *opening], text, forced, keys, is_rewritten=turn is not None)
 
     def remember(
-        self, prompt: Prompt, rollout_id: str, *, completion_ids: list[int], said: Said, reply: Message
+        self, prompt: Prompt, rollout_id: str, *, completion_ids: list[int], text: str, said: Said, reply: Message
     ) -> None:
         """The rollout may go on from this answer."""
         if not rollout_id or not completion_ids:
@@ -95,7 +97,7 @@ class Prompts:
         turns = self._rollouts.setdefault(rollout_id, {})
         self._rollouts.move_to_end(rollout_id)
         before = prompt.text.removesuffix(self._template.opener)
-        turns[_next_key(prompt.keys[-1], reply)] = _Turn(prompt.ids + completion_ids, before, said)
+        turns[_next_key(prompt.keys[-1], reply)] = _Turn(prompt.ids + completion_ids, before, text, said)
         while len(self._rollouts) > _MAX_ROLLOUTS:
             self._rollouts.popitem(last=False)
 
@@ -116,6 +118,9 @@ class Prompts:
 
     def _bridge(self, turn: _Turn, messages: list[Message], place: int, wishes: Wishes, text: str) -> str | None:
         """The text from the end of the turn's answer on; None when the template rewrites what came before."""
+        as_written = turn.before + self._template.opener + turn.text + self._template.closer
+        if text.startswith(as_written):
+            return self._template.closer + text[len(as_written) :]
         history = self._render(messages[: place + 1], wishes, opens=False)
         closer = self._template.closer
         if not text.startswith(history) or not history.startswith(turn.before) or not history.endswith(closer):

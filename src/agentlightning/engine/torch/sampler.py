@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _STEPS_PER_TURN = 8
 """Of a group, where several take turns."""
+_FEW = 0.25
+"""Of the rows that run: so few new ones wait for others, and are read together with them."""
+_PATIENCE = 4
+"""Steps that they wait at most."""
 _REMEDY = "Lower max_rows or max_cache_bytes, or ask for shorter answers."
 
 
@@ -43,6 +47,8 @@ class Sampler:
         self._groups: dict[str, Group] = {}
         self._waiting: dict[str, deque[Row]] = {}
         self._held: set[str] = set()
+        self._waited: dict[str, int] = {}
+        """Steps for which the rows that wait were too few."""
         self._pieces = Pieces(self.limits.max_cache_bytes)
         self._layout: Layout | None = None
 
@@ -94,7 +100,7 @@ class Sampler:
 
         with self._models.using(name) as model, torch.inference_mode(), room("sampling", _REMEDY):
             group = self._group(name, model)
-            if self._waiting.get(name):
+            if self._are_enough(name, group):
                 self._admit(group, model, self._waiting[name])
             for _ in range(num_steps):
                 if not group.rows:
@@ -115,6 +121,15 @@ class Sampler:
         for group in self._groups.values():
             if not group.rows:
                 group.release()
+
+    def _are_enough(self, name: str, group: Group) -> bool:
+        """Whether to read new rows now: a pass costs small models much the same for one row as for many."""
+        waited = self._waited.pop(name, 0)
+        num_waiting = len(self._waiting.get(name) or ())
+        if num_waiting and waited < _PATIENCE and num_waiting < _FEW * len(group.rows):
+            self._waited[name] = waited + 1
+            return False
+        return num_waiting > 0
 
     def _admit(self, group: Group, model: Any, waiting: deque[Row]) -> None:
         rows = list[Row]()

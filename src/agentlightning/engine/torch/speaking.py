@@ -131,12 +131,13 @@ class _Answer:
 
     def _reply(self) -> Reply:
         speaker = self._speaker
-        saids = [speaker.reader.said(row, self._prompt, self._wishes) for row in self.rows]
+        texts = [self._prompt.forced + row.text() for row in self.rows]
+        saids = [speaker.reader.said(text, self._wishes) for text in texts]
         reply = speaker.reader.reply(self.rows, saids, self._prompt, model=speaker.source)
         messages = [reply.message, *reply.alternatives]
-        for row, said, message in zip(self.rows, saids, messages, strict=True):
-            ids = row.completion_ids
-            speaker.prompts.remember(self._prompt, self._rollout_id, completion_ids=ids, said=said, reply=message)
+        for row, text, said, message in zip(self.rows, texts, saids, messages, strict=True):
+            told: dict[str, Any] = {"completion_ids": row.completion_ids, "text": text, "said": said, "reply": message}
+            speaker.prompts.remember(self._prompt, self._rollout_id, **told)
         speaker.num_answers += 1
         return reply
 
