@@ -2,11 +2,13 @@
 
     python -m benchmarks.rl learn --seeds 0 1 2 3 4
     python -m benchmarks.rl ablate --seeds 0 1 2
+    python -m benchmarks.rl rate --seeds 201 202 203
+    python -m benchmarks.rl waste
 
 The model is the demo's (0.46 million parameters), its engine the product's, and the agents below the demo's text-to-SQL
 loop: `single` is judged by its first call alone, `tools` by the answer after up to five turns, `team` the same with two
-agents, of which one looks columns up and the other queries and answers, each with weights of its own. Success is
-greedy, on questions nobody learned from.
+agents, of which one looks columns up and the other queries and answers, each with weights of its own: all parameters,
+or (`adapters`) a LoRA adapter of rank 16. Success is greedy, on questions nobody learned from.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ from agentlightning.demo.sql.world import THINGS  # noqa: E402
 
 MODEL = ROOT / "src" / "agentlightning" / "demo" / "sql" / "model"
 LINES = f"{SYSTEM}\nCheck the schema first."
-SETTINGS: dict[str, Any] = {"iterations": 12, "batch_size": 8, "group_size": 8, "evaluate_every": 12, "policy_lr": 6e-4}
+SETTINGS: dict[str, Any] = {"iterations": 16, "batch_size": 8, "group_size": 8, "evaluate_every": 16, "policy_lr": 3e-4}
+ADAPTERS: dict[str, Any] = {"method": "lora", "policy_lr": 3e-3}
 NUM_HELD_OUT = 60
 
 
@@ -127,13 +130,13 @@ class HeldOutSession(LocalSession):
         return self._evaluations[policy.id]
 
 
-async def train(world: str, seed: int, **settings: Any) -> dict[str, Any]:
+async def train(world: str, seed: int, *, method: str = "full", **settings: Any) -> dict[str, Any]:
     """One run: success before and after, the curve of training rewards, CPU-seconds."""
     from agentlightning.engine.torch.engine import TorchEngine
 
     play, agents = WORLDS[world]
     tasks = make_tasks({"train": 96, "validation": NUM_HELD_OUT}, seed)
-    engine = TorchEngine(MODEL, method="full", seed=seed)
+    engine = TorchEngine(MODEL, method=method, seed=seed)  # type: ignore[arg-type]
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         session = HeldOutSession(
@@ -148,6 +151,7 @@ async def train(world: str, seed: int, **settings: Any) -> dict[str, Any]:
         "before": before,
         "after": after,
         "curve": session.metric("reward"),
+        "success": session.metric("success"),
         "cpu": time.process_time() - began,
         "steps": len(session.metric("reward")),
         "seconds": seconds,
@@ -168,12 +172,13 @@ HEADER = "| task | setting | seed | before | after | CPU-s | mean training rewar
 def learn(worlds: Sequence[str], seeds: Sequence[int]) -> None:
     print(HEADER)
     for world in worlds:
-        after: list[float] = []
-        for seed in seeds:
-            found = asyncio.run(train(world, seed))
-            after.append(found["after"])
-            show(world, "grpo", seed, found)
-        print(f"median {world}: {median(after):.3f}", flush=True)
+        for label, settings in (("grpo", {}), *((("grpo, adapters", ADAPTERS),) if world == "team" else ())):
+            after: list[float] = []
+            for seed in seeds:
+                found = asyncio.run(train(world, seed, **settings))
+                after.append(found["after"])
+                show(world, label, seed, found)
+            print(f"median {world}, {label}: {median(after):.3f}", flush=True)
 
 
 ABLATIONS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -182,7 +187,11 @@ ABLATIONS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("stale 3, corrected", {"max_staleness": 3}),
         ("stale 3, not corrected", {"max_staleness": 3, "correction": "none"}),
     ],
-    "team": [("per agent", {}), ("shared", {"normalise": "shared"}), ("difference", {"cooperation": "difference"})],
+    "team": [
+        ("per agent", ADAPTERS),
+        ("shared", ADAPTERS | {"normalise": "shared"}),
+        ("difference", ADAPTERS | {"cooperation": "difference"}),
+    ],
     "tools": [(credit, {"credit": credit}) for credit in ("episode", "discounted", "steps", "anchor")],
 }
 
@@ -195,11 +204,22 @@ def ablate(worlds: Sequence[str], seeds: Sequence[int]) -> None:
                 show(world, label, seed, asyncio.run(train(world, seed, **settings)))
 
 
+def rates(seeds: Sequence[int]) -> None:
+    """`team` measured after every iteration: how deep does success fall once it was above 0.9?"""
+    print("| learning rate | seed | lowest after 0.9 was passed | last | success, by iteration |\n" + "|---" * 5 + "|")
+    for rate in (3e-4, 6e-4):
+        for seed in seeds:
+            found = asyncio.run(train("team", seed, iterations=12, policy_lr=rate, evaluate_every=1))["success"]
+            first = next((i for i, value in enumerate(found) if value > 0.9), len(found) - 1)
+            curve = " ".join(f"{value:.2f}" for value in found)
+            print(f"| {rate:g} | {seed} | {min(found[first:]):.3f} | {found[-1]:.3f} | {curve} |", flush=True)
+
+
 def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("learn", "ablate"))
+    parser.add_argument("what", choices=("learn", "ablate", "rate", "waste"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     given = parser.parse_args()
@@ -207,7 +227,14 @@ def main() -> None:
 
     torch.set_num_threads(1)
     disable_progress_bar()
-    {"learn": learn, "ablate": ablate}[given.what](given.worlds, given.seeds)
+    if given.what == "waste":
+        from benchmarks.rl_waste import waste
+
+        asyncio.run(waste())
+    elif given.what == "rate":
+        rates(given.seeds)
+    else:
+        {"learn": learn, "ablate": ablate}[given.what](given.worlds, given.seeds)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from agentlightning.engine.base import Learning, Pair
 from agentlightning.engine.torch import losses
 from agentlightning.engine.torch.items import groups
 from agentlightning.engine.torch.learner import Learner
-from agentlightning.engine.torch.reading import Reader
+from agentlightning.engine.torch.reading import Reader, reads_whole_rows
 from agentlightning.engine.torch.weights import AdapterPlan, Weights
 
 
@@ -91,9 +91,10 @@ def gradient(
     adapter: str = "a",
 ) -> list[Any]:
     """Of the first step's loss: all passes are run, and the step is not taken."""
-    entries = groups(samples, losses.load(learning.loss, learning.options), learning.loss)
+    loss = losses.load(learning.loss, learning.options)
+    entries = groups(samples, loss, learning.loss)
     passes = by.updating(samples, adapter=adapter, learning=learning)
-    for _ in Reader(by.weights).passes(entries, learning.max_tokens_per_pass):
+    for _ in Reader(by.weights).passes(entries, learning.max_tokens_per_pass, whole=reads_whole_rows(loss)):
         next(passes)
     found = [None if p.grad is None else p.grad.clone() for p in by.weights.parameters(adapter)]
     passes.close()

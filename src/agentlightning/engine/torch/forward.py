@@ -6,8 +6,8 @@ vocabulary. Its logits are kept once, for the backward pass; probabilities are n
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,27 @@ CHUNK = 1 << 22
 
 def logits(model: Any, batch: Batch) -> Tensor:
     """Of shape (predicted tokens, vocabulary)."""
-    with _only(model, batch.where) as is_selected, half_precision(model) as precision:
-        told: dict[str, Any] = {"use_cache": False}
-        if batch.start is not None:
-            told = sharing.read(model, batch.start)
-            told["attention_mask"] = sharing.mask(batch.start, batch.input_ids.shape[1], precision or model.dtype)
-        found = model(input_ids=batch.input_ids, position_ids=batch.position_ids, **told).logits
-    return found[0] if is_selected else found[batch.where]
+    if batch.index is not None:
+        return _of_levels(model, batch.parts).index_select(0, batch.index)
+    return _selected(model, batch.where, batch.input_ids, position_ids=batch.position_ids, use_cache=False)
+
+
+def _of_levels(model: Any, parts: Sequence[sharing.Part]) -> Tensor:
+    """Of all states that something is predicted from, level after level."""
+    import torch
+
+    told, found = sharing.cache_of(model), list[Any]()
+    for part in parts:
+        sharing.hand_down(told, part.parents)
+        found.append(_selected(model, part.where, part.input_ids, position_ids=part.position_ids, **told))
+    return torch.cat(found)
+
+
+def _selected(model: Any, where: tuple[Tensor, Tensor], input_ids: Tensor, **told: Any) -> Tensor:
+    """The logits of some states."""
+    with _only(model, where) as is_selected, half_precision(model):
+        found = model(input_ids=input_ids, **told).logits
+    return found[0] if is_selected else found[where]
 
 
 def states(model: Any, batch: Batch, where: tuple[Tensor, Tensor]) -> Tensor:
@@ -54,17 +68,14 @@ def entropies(values: Tensor, *, temperature: float = 1.0) -> Tensor:
     return torch.cat(found)
 
 
-@contextmanager
-def half_precision(model: Any) -> Generator[Any]:
-    """bf16 autocast on a GPU that has it. Gives the type that attention computes in then; None: the model's own."""
+def half_precision(model: Any) -> AbstractContextManager[Any]:
+    """bf16 autocast on a GPU that has it."""
     import torch
 
     device = next(model.parameters()).device
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            yield torch.bfloat16
-    else:
-        yield None
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

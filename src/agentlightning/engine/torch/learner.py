@@ -21,7 +21,7 @@ from agentlightning.engine.torch.items import Group, Item, check_rows, groups, i
 from agentlightning.engine.torch.losses.base import Loss, Terms, Tokens
 from agentlightning.engine.torch.memory import room
 from agentlightning.engine.torch.progress import Progress, begin, read_checkpoint, write_checkpoint
-from agentlightning.engine.torch.reading import Reader
+from agentlightning.engine.torch.reading import Reader, reads_whole_rows
 from agentlightning.engine.torch.weights import Weights
 from agentlightning.errors import ModelError
 
@@ -103,11 +103,13 @@ class Learner:
             flat = iter(self._reader.head(part, adapter, "tokens").tolist())
             return [[next(flat) for _ in row.trained] for row in part]
 
-        return self._by_token(samples, read)
+        return self._by_token(samples, read, whole=True)
 
     def rate(self, samples: Sequence[Sample], *, adapter: str) -> list[float]:
         """The value head at the end of each sample; `adapter` may be a version too."""
-        found = self._read(self._rows(samples), lambda part: self._reader.head(part, adapter, "ends").tolist())
+        found = self._read(
+            self._rows(samples), lambda part: self._reader.head(part, adapter, "ends").tolist(), whole=True
+        )
         return [found[index] for index in range(len(samples))]
 
     def start_from(self, adapter: str, version: str) -> None:
@@ -142,7 +144,8 @@ class Learner:
         progress, parameters = self._progress[adapter], self.weights.parameters(adapter)
         rate = progress.prepare(learning, parameters)
         total = 0.0
-        for index, part in enumerate(self._reader.passes(entries, learning.max_tokens_per_pass)):
+        cut = self._reader.passes(entries, learning.max_tokens_per_pass, whole=reads_whole_rows(loss))
+        for index, part in enumerate(cut):
             items = [member for entry in part for member in entry]
             with room("learning", _remedy(learning, items)), self._drawing(progress, index):
                 share, tokens, terms, entropy = self._pass(items, adapter, loss)
@@ -208,15 +211,19 @@ class Learner:
             torch.manual_seed(random.Random(f"{self.seed} {progress.num_steps} {index}").getrandbits(63))
             yield
 
-    def _by_token(self, samples: Sequence[Sample], read: Callable[[list[Item]], Iterable[Any]]) -> list[list[float]]:
+    def _by_token(
+        self, samples: Sequence[Sample], read: Callable[[list[Item]], Iterable[Any]], *, whole: bool = False
+    ) -> list[list[float]]:
         rows = self._rows(samples)
-        found = self._read([row for row in rows if row.trained], read)
+        found = self._read([row for row in rows if row.trained], read, whole=whole)
         return [_spread(row, found.get(index, [])) for index, row in enumerate(rows)]
 
-    def _read(self, rows: list[Item], read: Callable[[list[Item]], Iterable[Any]]) -> dict[int, Any]:
+    def _read(
+        self, rows: list[Item], read: Callable[[list[Item]], Iterable[Any]], *, whole: bool = False
+    ) -> dict[int, Any]:
         """What `read` says of each row, by its place in the samples."""
         found: dict[int, Any] = {}
-        for cut in self._reader.passes([[row] for row in rows], SCORING_TOKENS):
+        for cut in self._reader.passes([[row] for row in rows], SCORING_TOKENS, whole=whole):
             part = [row for [row] in cut]
             with room("reading samples", "Give fewer or shorter ones."):
                 found.update(zip((row.index for row in part), read(part), strict=True))

@@ -2,7 +2,7 @@
 
 Rows are padded on the right and need no attention mask: a causal model never looks there from a token that counts. With
 an attention that knows borders between packed rows (FlashAttention), rows lie end to end in one, and nothing is padded.
-Without it, what rows have in common at their beginning is taken out and computed once (`sharing.py`).
+Without it, rows that have much in common are computed as a tree (`sharing.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agentlightning.engine.torch.sharing import Start, beginnings, start_of
+from agentlightning.engine.torch.sharing import Part, Tree, parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+WORTH = 0.8
+"""Different tokens among all, from which on rows are not computed as a tree."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -29,11 +33,6 @@ class Row(msgspec.Struct, frozen=True):
     def inputs(self) -> list[int]:
         """Nothing after the last predicted token matters, nor that token itself."""
         return self.ids[: self.targets[-1]] if self.targets else self.ids
-
-    @property
-    def known(self) -> list[int]:
-        """What comes before the token from which the first is predicted: other rows may share it."""
-        return self.ids[: self.targets[0] - 1] if self.targets else []
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,15 @@ class Batch:
     """Flat: the predicted ids."""
     rows: Tensor
     """Flat: which row."""
-    start: Start | None = None
-    """Beginnings that were taken out of the rows."""
+    parts: Sequence[Part] = ()
+    """Levels of the rows' tree, if they are computed as one; `input_ids`, `where` and `ends` mean nothing then."""
+    index: Tensor | None = None
+    """Flat: of each target, its state among those of all levels."""
 
     @property
     def num_tokens(self) -> int:
         """Computed, with padding."""
-        return self.input_ids.numel() + (self.start.input_ids.numel() if self.start else 0)
+        return sum(part.input_ids.numel() for part in self.parts) or self.input_ids.numel()
 
 
 def passes(
@@ -86,62 +87,62 @@ def passes(
 
 
 def batch(
-    rows: Sequence[Row],
-    *,
-    device: Any,
-    is_packed: bool = False,
-    has_ends: bool = False,
-    least_saved: int | None = None,
+    rows: Sequence[Row], *, device: Any, is_packed: bool = False, has_ends: bool = False, price: int | None = None
 ) -> Batch:
-    """`has_ends`: rows are shown to their last token, which `ends` points to. `least_saved`: beginnings are taken out
-    where that saves more tokens than these; None: never."""
+    """`has_ends`: rows are shown to their last token, which `ends` points to. `price`: of a level, in tokens, where the
+    rows may be computed as a tree; None: they may not."""
     import torch
 
     shown = [row.ids if has_ends else row.inputs for row in rows]
-    start = None if least_saved is None else _start(rows, shown, least_saved, device)
-    skipped = start.lengths.tolist() if start else [0] * len(rows)
-    shown = [ids[skip:] for ids, skip in zip(shown, skipped, strict=True)]
     offsets = _starts(shown) if is_packed else [0] * len(rows)
     lines = [0] * len(rows) if is_packed else list(range(len(rows)))
-    if is_packed:
-        table = [[token for ids in shown for token in ids]]
-    else:
-        longest = max(len(ids) for ids in shown)
-        table = [ids + [0] * (longest - len(ids)) for ids in shown]
 
     def flat(values: list[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
-    places = [offset - skip - 1 for offset, skip in zip(offsets, skipped, strict=True)]
-    positions = flat([[i for ids in shown for i in range(len(ids))]]) if is_packed else None
-    if start:
-        positions = start.lengths[:, None] + torch.arange(len(table[0]), device=device)
+    parts, index = [], None
+    if price is not None and len(levels := Tree(shown).levels(price)) > 1:
+        parts, index = parts_of(levels, [row.targets for row in rows], device)
+    if is_packed:
+        table = [[token for ids in shown for token in ids]]
+    else:
+        longest = 0 if parts else max(len(ids) for ids in shown)
+        table = [(ids + [0] * (longest - len(ids)))[:longest] for ids in shown]
     return Batch(
         input_ids=flat(table),
-        position_ids=positions,
+        position_ids=flat([[i for ids in shown for i in range(len(ids))]]) if is_packed else None,
         where=(
             flat([line for line, row in zip(lines, rows, strict=True) for _ in row.targets]),
-            flat([place + t for place, row in zip(places, rows, strict=True) for t in row.targets]),
+            flat([start + t - 1 for start, row in zip(offsets, rows, strict=True) for t in row.targets]),
         ),
-        ends=(flat(lines), flat([offset + len(ids) - 1 for offset, ids in zip(offsets, shown, strict=True)])),
+        ends=(flat(lines), flat([start + len(ids) - 1 for start, ids in zip(offsets, shown, strict=True)])),
         targets=flat([row.ids[t] for row in rows for t in row.targets]),
         rows=flat([index for index, row in enumerate(rows) for _ in row.targets]),
-        start=start,
+        parts=parts,
+        index=index,
     )
 
 
-def _start(rows: Sequence[Row], shown: Sequence[list[int]], least_saved: int, device: Any) -> Start | None:
-    """The beginnings of the rows; None where too little is saved, padding counted."""
-    shared = [one for one in beginnings([row.known for row in rows]) if len(one.rows) > 1]
-    if not shared:
+def branches(groups: Sequence[Sequence[list[int]]], max_tokens: int) -> list[list[int]] | None:
+    """Passes over groups of rows that are computed as trees, as indices: rows that begin alike are in one pass, with no
+    more different tokens than a pass may have. None where too little is shared to be worth it."""
+    tree = Tree([ids for group in groups for ids in group])
+    if tree.num_tokens > WORTH * sum(map(len, tree.rows)):
         return None
-    left = [len(ids) for ids in shown]
-    for one in shared:
-        for row in one.rows:
-            left[row] -= len(one.ids)
-    taken_out = len(shared) * max(len(one.ids) for one in shared)
-    saved = len(rows) * (max(map(len, shown)) - max(left)) - taken_out
-    return start_of(shared, len(rows), device) if saved > least_saved else None
+    owners = [number for number, group in enumerate(groups) for _ in group]
+    cut: list[list[int]] = []
+    size, placed = 0, set[int]()
+    for number, place in enumerate(tree.order):
+        if (owner := owners[place]) in placed:
+            continue
+        new = sum(map(len, groups[owner])) - (tree.neighbours[number - 1] if number else 0)
+        if not cut or size + new > max_tokens:
+            cut.append([])
+            size, new = 0, sum(map(len, groups[owner]))
+        placed.add(owner)
+        cut[-1].append(owner)
+        size += new
+    return cut
 
 
 def _starts(shown: Sequence[list[int]]) -> list[int]:

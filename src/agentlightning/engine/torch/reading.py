@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentlightning.engine.torch import forward
 from agentlightning.engine.torch.items import Group, Item
 from agentlightning.engine.torch.losses.base import Loss, Tokens
-from agentlightning.engine.torch.packing import Batch, batch, passes
-from agentlightning.engine.torch.sharing import can_share, shared_lengths
+from agentlightning.engine.torch.packing import Batch, batch, branches, passes
+from agentlightning.engine.torch.sharing import can_share
 from agentlightning.engine.torch.weights import Weights
 
 if TYPE_CHECKING:
@@ -32,27 +32,25 @@ class Reader:
         self.num_computed = 0
         """Tokens that went through the model with a gradient, padding counted."""
 
-    def passes(self, entries: Sequence[Group], max_tokens: int) -> list[list[Group]]:
-        """Groups of rows that go through the model together."""
-        lengths = [[len(member.row.ids) for member in entry] for entry in entries]
-        if self._can_share:
-            lengths = self._without_beginnings(entries, lengths)
-        cut = passes(lengths, max_tokens=max_tokens, max_padding=self._max_padding, is_packed=self._is_packed)
+    def passes(self, entries: Sequence[Group], max_tokens: int, *, whole: bool = False) -> list[list[Group]]:
+        """Groups of rows that go through the model together. `whole`: for a value head, which reads whole rows."""
+        cut: list[list[int]] | None = None
+        if self._can_share and not whole:
+            cut = branches([[member.row.inputs for member in entry] for entry in entries], max_tokens)
+        if cut is None:
+            lengths = [[len(member.row.ids) for member in entry] for entry in entries]
+            packed = {"is_packed": self._is_packed}
+            cut = passes(lengths, max_tokens=max_tokens, max_padding=self._max_padding, **packed)
         return [[entries[index] for index in part] for part in cut]
 
     @cached_property
     def _can_share(self) -> bool:
         return not self._is_packed and can_share(self.weights.base)
 
-    def _without_beginnings(self, entries: Sequence[Group], lengths: list[list[int]]) -> list[list[int]]:
-        """What is left of each row when beginnings that it shares are computed apart."""
-        shared = iter(shared_lengths([member.row.known for entry in entries for member in entry]))
-        return [[length - next(shared) for length in own] for own in lengths]
-
     def tokens(self, items: list[Item], adapter: str, loss: Loss) -> tuple[Tokens, Tensor | None]:
         """What the loss needs, with gradients, and the entropy for the record."""
         needs = loss.needs
-        made = self._batch(items, has_ends="scores" in needs, may_share=not needs & {"scores", "values"})
+        made = self._batch(items, has_ends="scores" in needs, may_share=not reads_whole_rows(loss))
         self.num_computed += made.num_tokens
         found: dict[str, Tensor | None] = {"rows": made.rows, "turns": self._turns(items)}
         if "reference" in needs:  # before the adapter is at work: one name at a time
@@ -107,8 +105,8 @@ class Reader:
         return torch.cat(self.logprobs(items, name, loss.temperature))
 
     def _batch(self, items: list[Item], *, has_ends: bool = False, may_share: bool = False) -> Batch:
-        least = self._max_padding if may_share and self._can_share else None
-        options: dict[str, Any] = {"is_packed": self._is_packed, "has_ends": has_ends, "least_saved": least}
+        price = self._max_padding if may_share and self._can_share else None
+        options: dict[str, Any] = {"is_packed": self._is_packed, "has_ends": has_ends, "price": price}
         return batch([member.row for member in items], device=self._device, **options)
 
     def _recorded(self, items: list[Item], name: str) -> Tensor:
@@ -128,6 +126,11 @@ class Reader:
             numbers = {turn: start + index for index, turn in enumerate(dict.fromkeys(own))}
             flat += [numbers[turn] for turn in own]
         return torch.tensor(flat, dtype=torch.long, device=self._device)
+
+
+def reads_whole_rows(loss: Loss) -> bool:
+    """A value head is asked, which the levels of a tree are not computed for."""
+    return bool(loss.needs & {"scores", "values"})
 
 
 def _proximal(items: list[Item], now: Tensor | None) -> Tensor:
