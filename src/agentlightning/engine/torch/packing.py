@@ -101,8 +101,10 @@ def batch(
         return torch.tensor(values, dtype=torch.long, device=device)
 
     parts, index = [], None
-    if price is not None and len(levels := Tree(shown).levels(price)) > 1:
-        parts, index = parts_of(levels, [row.targets for row in rows], device)
+    if price is not None:
+        levels = Tree(shown).levels(price)
+        if sum(len(level.segments) for level in levels) != len(rows):  # else nothing is shared: plain rows
+            parts, index = parts_of(levels, [row.targets for row in rows], device)
     if is_packed:
         table = [[token for ids in shown for token in ids]]
     else:
