@@ -242,7 +242,7 @@ from agentlightning.errors import ModelError
 by, [sample, *_] = learner("lora"), rollouts()
 by.update([sample], adapter="a", learning=Learning(loss="cross_entropy"))
 before = by.weights.snapshot("a")
-long = [msgspec.structs.replace(sample, prompt_ids=[1] * 2000, rollout_id=str(i)) for i in range(200)]
+long = [msgspec.structs.replace(sample, prompt_ids=[1 + i] * 2000, rollout_id=str(i)) for i in range(200)]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, resource.RLIM_INFINITY))
 try:

@@ -103,7 +103,7 @@ def batch(
     parts, index = [], None
     if price is not None:
         levels = Tree(shown).levels(price)
-        if sum(len(level.segments) for level in levels) != len(rows):  # else nothing is shared: plain rows
+        if len(levels) > 1 or len(levels[0].segments) < len(rows):  # else nothing is shared: plain rows
             parts, index = parts_of(levels, [row.targets for row in rows], device)
     if is_packed:
         table = [[token for ids in shown for token in ids]]
