@@ -11,7 +11,7 @@ from tests.algorithms.rl_worlds import LocalSession, TableEngine, Team, on_a_loo
 from tests.algorithms.test_rl_learning import FAST, TASKS, one_turn, relay
 
 from agentlightning.algorithms import ALGORITHMS
-from agentlightning.algorithms.rl.watch import Seen, Watch
+from agentlightning.algorithms.rl.watch import Seen, Watch, fallen
 from agentlightning.data.task import Task
 from agentlightning.errors import ConfigError, DataError
 
@@ -187,3 +187,9 @@ async def test_no_reward_at_all_is_no_zero(tmp_path: Path) -> None:
     session = LocalSession(unjudged, tmp_path, engine=TableEngine(), tasks=TASKS)
     assert await RL(**FAST | {"iterations": 3}).train(session) == session.policy
     assert not session.engine.updates and session.metric("num_unjudged") == [32.0] * 3
+
+
+def test_success_that_falls_is_said_where_enough_tasks_tell() -> None:
+    words = fallen(1.0, 0.85, 60) or ""
+    assert "fell to 0.850 from 1.000" in words and "lower policy_lr" in words
+    assert fallen(1.0, 0.95, 60) is None and fallen(0.5, 0.6, 60) is None and fallen(1.0, 0.5, 4) is None

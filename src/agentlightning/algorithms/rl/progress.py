@@ -15,6 +15,7 @@ from typing import Any
 
 from agentlightning.algorithms.base import Session
 from agentlightning.algorithms.fitting import engine_of
+from agentlightning.algorithms.rl.watch import fallen
 from agentlightning.data.resource import Policy
 
 
@@ -64,6 +65,8 @@ class Progress:
         is_better = evaluation.mean > self.best_mean
         reason = f"iteration {self.num_updates}: success {evaluation.mean:.3f} (best before: {self.best_mean:.3f})"
         self._session.log(reason, success=evaluation.mean)
+        if (words := fallen(self.best_mean, evaluation.mean, len(evaluation.scores))) is not None:
+            self._session.log(words)
         decision = "accepted" if is_better else "rejected"
         await self._session.decide(self.policy, decision, parent=self.best, reason=reason, round=self.num_updates)
         if is_better:

@@ -24,6 +24,22 @@ TOGETHER = 0.8
 """Correlation from which two curves are said to climb together."""
 
 
+FALL = 0.1
+"""Of success on the validation tasks, from its best."""
+FEW_TASKS = 10
+
+
+def fallen(best: float, now: float, num_tasks: int) -> str | None:
+    """What to say where success is far below its best; None where it is not, or where too few tasks tell."""
+    if num_tasks < FEW_TASKS or now >= best - FALL:
+        return None
+    return (
+        f"success on the {num_tasks} validation tasks fell to {now:.3f} from {best:.3f}. Whole kinds of tasks that "
+        "were not in the last batches may have been lost, which ratio and KL do not show: lower policy_lr, or raise "
+        "batch_size. The weights that did best are kept (unless keep_best is false)."
+    )
+
+
 class Seen(msgspec.Struct, frozen=True):
     """One iteration, as far as it tells whether things go well."""
 
