@@ -35,9 +35,6 @@ from agentlightning.algorithms.apo.algorithm import APO
 
 BUDGETS = (200, 500, 1000)
 NUM_WORLDS = 45
-_T = 2.02
-"""Student's t at 97.5 % for 45 worlds."""
-
 Job = tuple[str, str, int, int]
 """Family, method, calls, seed."""
 
@@ -93,19 +90,25 @@ def write_table(family: str, known: dict[Job, tuple[float, int]], num_worlds: in
     worlds = [FAMILIES[family](seed) for seed in range(num_worlds)]
     starts = [world.true_mean_of({agent: world.start_of(agent) for agent in world.agents}, {}) for world in worlds]
     sys.stdout.write(f"\n{family}: {num_worlds} worlds, start {statistics.mean(starts):.3f}\n\n")
-    sys.stdout.write("| calls | method | calls used | mean | APO minus it (95 % interval) |\n|---|---|---|---|---|\n")
+    sys.stdout.write("| calls | method | worlds | calls used | mean | APO minus it (95 % interval) |\n")
+    sys.stdout.write("|---|---|---|---|---|---|\n")
     for calls, method in product(BUDGETS, methods):
-        found = [known[family, method, calls, seed] for seed in range(num_worlds)]
-        ours = [known[family, "APO", calls, seed][0] for seed in range(num_worlds)]
+        seeds = [seed for seed in range(num_worlds) if (family, method, calls, seed) in known]
+        found = [known[family, method, calls, seed] for seed in seeds]
+        ours = [known[family, "APO", calls, seed][0] for seed in seeds]
         means, used = [mean for mean, _ in found], statistics.mean(spent for _, spent in found)
         lead = "" if method == "APO" else _lead(ours, means)
-        sys.stdout.write(f"| {calls} | {method} | {used:.0f} | {statistics.mean(means):.3f} | {lead} |\n")
+        sys.stdout.write(
+            f"| {calls} | {method} | {len(seeds)} | {used:.0f} | {statistics.mean(means):.3f} | {lead} |\n"
+        )
 
 
 def _lead(ours: list[float], theirs: list[float]) -> str:
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     mean = statistics.mean(differences)
-    margin = _T * statistics.stdev(differences) / len(differences) ** 0.5
+    freedom = len(differences) - 1
+    # Student's t at 97.5 %, to two decimals from ten degrees of freedom on.
+    margin = (1.96 + 2.4 / freedom + 3.2 / freedom**2) * statistics.stdev(differences) / len(differences) ** 0.5
     return f"{mean:+.3f} ({mean - margin:+.3f} to {mean + margin:+.3f})"
 
 

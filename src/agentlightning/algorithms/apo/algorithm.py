@@ -53,13 +53,15 @@ class APO(BaseAlgorithm[APOConfig]):
 
     name: ClassVar[str] = "apo"
     Config: ClassVar[type[AlgorithmConfig]] = APOConfig
+    search_class: ClassVar[type[Search]] = Search
+    """What runs and compares; an experiment may put another in its place."""
 
     async def train(self, session: Session) -> Policy:
         """The policy with the best validation mean (ties: the shorter), or the one it started from."""
         if reason := _reason_not_to_begin(session, self.config):
             session.log(f"apo: nothing to do, {reason}")
             return session.policy
-        search = Search(session, batch_size=self.config.minibatch_size, accepts=self.accepts)
+        search = self.search_class(session, batch_size=self.config.minibatch_size, accepts=self.accepts)
         try:
             await _Hunt(search, self.config).run()
         except BudgetExhausted as spent:
