@@ -203,8 +203,8 @@ def test_the_package_is_a_command_too_and_h_asks_for_help() -> None:
 def test_what_has_square_brackets_is_shown_as_it_is(project: Path) -> None:
     (project / "my_agent.py").write_text("def parrot(question):\n    raise ValueError('[/INST] [train]')\n")
     agl(project, "eval", "-c", "config.yaml", WORLD_URL="")
-    run = agl(project, "ls").stdout.split("│")[1].strip()
-    shown = agl(project, "show", run)
+    run = agl(project, "ls", COLUMNS="200").stdout.split("│")[1].strip()
+    shown = agl(project, "show", run, COLUMNS="250")
     assert shown.returncode == 0 and "[/INST] [train]" in shown.stdout, shown.stderr
 
 
