@@ -72,7 +72,7 @@ def trainer(folder: Path, **params: Any) -> Trainer:
 
 @pytest.mark.timeout(600)
 def test_verl_trains_an_agent_that_runs_here_and_its_adapter_is_the_policy(tmp_path: Path) -> None:
-    said = trainer(tmp_path, iterations=2).train(questions(24))
+    said = trainer(tmp_path, iterations=6).train(questions(24))
     assert said.final > said.baseline + 0.1
     version = said.policy.weights["small"]
     assert (tmp_path / "out" / "weights" / version / "adapter_model.safetensors").is_file()
