@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
@@ -33,14 +33,14 @@ class Access:
             await self._app(scope, receive, send)
             return
 
-        async def send_with_headers(message: dict[str, object]) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 known = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *known]  # type: ignore[misc]
-            await send(message)  # type: ignore[arg-type]
+                message["headers"] = [*message.get("headers", []), *known]
+            await send(message)
 
-        answer = self._refusal_or_welcome(scope)
-        await (answer or self._app)(scope, receive, send_with_headers)  # type: ignore[arg-type]
+        answer: ASGIApp = self._refusal_or_welcome(scope) or self._app
+        await answer(scope, receive, send_with_headers)
 
     def _refusal_or_welcome(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
