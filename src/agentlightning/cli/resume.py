@@ -34,6 +34,7 @@ def resume(run: str | None, path: str | None, is_json: bool, store: str, overrid
 
 def _find(store: str, run: str | None) -> tuple[str, dict[str, Any]]:
     from agentlightning.cli.store_option import with_store
+    from agentlightning.store.liveness import is_alive
     from agentlightning.store.statistics import latest_runs
 
     runs = {id: body for id, body in with_store(store, latest_runs).items() if body.get("kind") == "training"}
@@ -41,7 +42,7 @@ def _find(store: str, run: str | None) -> tuple[str, dict[str, Any]]:
         unfinished = [id for id, body in runs.items() if body.get("status") != "finished"]
         if not unfinished:
             raise ConfigError(f"there is no unfinished run in {store}. (`agentlightning ls --store …` lists them.)")
-        run = unfinished[-1]
+        run = next((id for id in reversed(unfinished) if not is_alive(runs[id])), unfinished[-1])
     if run not in runs:
         raise ConfigError(f"there is no run {run!r} in {store}.{near_miss(run, runs)} `agentlightning ls` lists them.")
     if runs[run].get("status") == "finished":

@@ -14,6 +14,7 @@ import msgspec
 
 from agentlightning.data.record import Record
 from agentlightning.store.base import Cursor, Store
+from agentlightning.store.liveness import status_of
 
 OUTSIDE = ""
 """The run of rollouts that belong to none: collected live, or imported."""
@@ -81,7 +82,7 @@ class Catalogue:
 
     async def in_flight(self, run: RunRow) -> dict[str, int]:
         """Rollouts of a running run that have steps and no end → how many steps."""
-        if run.body.get("status") != "running":
+        if status_of(run.body) != "running":
             run.begun = {}
             return {}
         async with self._lock:

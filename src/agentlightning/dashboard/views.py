@@ -15,6 +15,7 @@ from agentlightning.data.record import Record
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import DataError
 from agentlightning.store.base import Store
+from agentlightning.store.liveness import status_of
 from agentlightning.store.trajectories import read_trajectories
 
 PAGE_ROWS = 100
@@ -113,7 +114,7 @@ def _summary(run: RunRow) -> dict[str, Any]:
         "id": run.id,
         "agent": body.get("agent") or next((row.agent for row in run.rollouts.values()), ""),
         "kind": body.get("kind") or "",
-        "status": body.get("status") or "",
+        "status": status_of(body),
         "started_at": _started(run),
         "last_at": run.last_at,
         "error": body.get("error"),

@@ -14,6 +14,7 @@ import msgspec
 from agentlightning.data.features import features
 from agentlightning.data.trajectory import Trajectory
 from agentlightning.store.base import Store, Where
+from agentlightning.store.liveness import status_of
 from agentlightning.store.trajectories import read_trajectories
 
 PERCENTILES = (50, 90, 99)
@@ -79,11 +80,12 @@ async def statistics(store: Store, where: Where | None = None) -> Statistics:
 
 
 async def latest_runs(store: Store) -> dict[str, dict[str, Any]]:
-    """Run id → what its records say, later ones over earlier ones, in the order the runs began."""
+    """Run id → what its records say, later ones over earlier ones, in the order the runs began. The status of one
+    whose process is gone is `interrupted`."""
     runs: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     async for stored in store.read("run"):
         runs[stored.record.id].update(stored.record.body)
-    return dict(runs)
+    return {id: body | {"status": status_of(body)} for id, body in runs.items()}
 
 
 async def tallies_by_run(store: Store) -> dict[str, Tally]:

@@ -28,6 +28,7 @@ from agentlightning.rewards.judge import JudgeReward
 from agentlightning.rewards.learned import JudgedByModel
 from agentlightning.rewards.opinions import Opinions
 from agentlightning.store.base import Store
+from agentlightning.store.liveness import this_process
 from agentlightning.store.masked import MaskedStore, Masks
 from agentlightning.trainer import scoring
 from agentlightning.trainer.budget import Budget, limits_from
@@ -152,6 +153,7 @@ class Bench:
         await self.record_run(
             "running",
             kind=kind,
+            process=this_process(),
             structure=plain_structure(adapter.structure()),
             health=adapter.health(),
             config=self.config.to_dict(),

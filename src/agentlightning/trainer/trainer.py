@@ -22,7 +22,9 @@ from agentlightning.errors import AgentError, ConfigError, near_miss
 from agentlightning.interception.scope import Predict
 from agentlightning.store.archive import export_jsonl
 from agentlightning.store.base import Store
+from agentlightning.store.liveness import is_alive
 from agentlightning.store.open import open_store
+from agentlightning.store.statistics import latest_runs
 from agentlightning.store.whole_file import clear_drafts, draft
 from agentlightning.trainer.bench import Bench
 from agentlightning.trainer.callbacks import Callback, Callbacks
@@ -295,17 +297,20 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
 
 async def _run_to_resume(store: Store, resume: str | bool) -> str:
     """The id of the run to carry on; ConfigError when there is none."""
-    records = [stored.record async for stored in store.read("run")]
-    status = {record.id: record.body.get("status") for record in records}
-    if isinstance(resume, str):
-        if resume not in status:
-            raise ConfigError(f"there is no run {resume!r} in {store.address}.{near_miss(resume, status)}")
-        return resume
-    trainings = {record.id for record in records if record.body.get("kind") == "training"}
-    unfinished = [run_id for run_id, state in status.items() if state != "finished" and run_id in trainings]
-    if not unfinished:
+    runs = await latest_runs(store)
+    if isinstance(resume, str) and resume not in runs:
+        raise ConfigError(f"there is no run {resume!r} in {store.address}.{near_miss(resume, runs)}")
+    trainings = [id for id, body in runs.items() if body.get("kind") == "training" and body["status"] != "finished"]
+    asked_for = [resume] if isinstance(resume, str) else trainings
+    if not asked_for:
         raise ConfigError(f"there is no unfinished run in {store.address} to resume.")
-    return unfinished[-1]
+    idle = [id for id in asked_for if not is_alive(runs[id])]
+    if not idle:
+        raise ConfigError(
+            f"run {asked_for[-1]} is still running, in process {runs[asked_for[-1]]['process']['pid']} on this "
+            "machine. Wait for it, or stop it first."
+        )
+    return idle[-1]
 
 
 def _config(config: Any, settings: dict[str, Any]) -> Config:
