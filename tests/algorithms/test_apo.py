@@ -395,3 +395,14 @@ def test_runs_nothing_could_judge_teach_nothing_and_cost_no_proposal() -> None:
     session = Unjudged(World(seed=19))
     assert search(session).is_original
     assert not session.completions and "no run could be judged" in session.lines[0]
+
+
+def test_an_optimiser_none_of_whose_proposals_can_be_run_is_pointed_out() -> None:
+    session = SimulatedSession(World(seed=7), optimizer=lambda *_: Reply(message={"content": "No."}), epochs=1)
+    search(session, bootstrap_demos=0)
+    assert "none of the" in session.lines[-1] and "expected one of each around the text" in session.lines[-1]
+
+
+def test_the_plan_counts_the_proposals_of_every_round() -> None:
+    assert APO().estimate_proposals(40, 2) == 2 * 5 * 3
+    assert APO(rounds=4, num_candidates=2).estimate_proposals(40, 2) == 8

@@ -61,3 +61,12 @@ def test_examples_can_be_switched_off() -> None:
     pool = DemoPool(session, 0)
     pool.add(classify(asyncio.run(session.rollout(session.training_tasks))))
     assert pool.candidates(Policy(), 3, set()) == []
+
+
+def test_the_tasks_an_example_comes_from_are_known() -> None:
+    session = SimulatedSession(World(seed=3, floor=1.0, ceiling=1.0))
+    pool = DemoPool(session, 2)
+    pool.add(classify(asyncio.run(session.rollout(session.training_tasks))))
+    [found] = pool.candidates(Policy(), 1, ())
+    shown = {str(demo.input) for demo in found.policy.demos["main"]}
+    assert {str(task.input) for task in session.training_tasks if task.id in pool.tasks_shown(found)} == shown

@@ -229,6 +229,10 @@ class BaseAlgorithm(Generic[ConfigT]):
         """About how many rollouts `train` asks for at most, for the plan shown before the first call; None: unknown."""
         return None
 
+    def estimate_proposals(self, num_training: int, max_epochs: int) -> int | None:
+        """About how many proposals `train` asks the optimiser model for at most, for the same plan; None: unknown."""
+        return None
+
     def plan_note(self) -> str:
         """What it does besides rollouts that costs something, for the same plan; empty when there is nothing."""
         return ""

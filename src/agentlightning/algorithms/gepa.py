@@ -79,8 +79,12 @@ class GEPA(BaseAlgorithm[GEPAConfig]):
 
     def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int:
         """Every iteration with two minibatches and a validation."""
-        num_rounds = self.config.rounds or max_epochs * math.ceil(num_training / self.config.minibatch_size)
-        return num_rounds * (2 * self.config.minibatch_size + num_validation)
+        return self.estimate_proposals(num_training, max_epochs) * (2 * self.config.minibatch_size + num_validation)
+
+    def estimate_proposals(self, num_training: int, max_epochs: int) -> int:
+        """One in every iteration."""
+        most = max_epochs * math.ceil(num_training / self.config.minibatch_size)
+        return most if self.config.rounds is None else min(most, self.config.rounds)
 
 
 class SessionAdapter:

@@ -92,8 +92,9 @@ def trainer_of(config: Config, *, is_json: bool = False, **settings: Any) -> tup
 def finish(result: TrainingResult, *, is_json: bool) -> None:
     """Say where the result lies. Exits with 3 for a run whose budget ended before the original was measured."""
     from agentlightning.cli.main import NO_BASELINE
+    from agentlightning.trainer.run import NOT_MEASURED
 
     if not is_json:
         click.echo(result.output_dir)
-    if any("the budget ended the run during the baseline" in note for note in result.notes):
+    if result.untried.startswith(NOT_MEASURED):
         raise SystemExit(NO_BASELINE)

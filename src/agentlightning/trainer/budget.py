@@ -49,6 +49,9 @@ class Budget:
         self.reserved_calls = 0
         self.started_at = time.monotonic()
         self.stop_reason: str | None = None
+        """Why nothing more may begin. Where only our own models' calls are spent, rollouts go on."""
+        self.first_reason: str | None = None
+        """The cap that was reached first."""
         self.num_rollouts = 0
         self.num_rollout_calls = 0
         self._taken = dict.fromkeys(_BY_ANSWER, 0.0)
@@ -62,7 +65,8 @@ class Budget:
         """Count one more call, or raise BudgetExhausted naming the cap."""
         with self._lock:
             if reason := self._exceeded(role):
-                self.stop_reason = self.stop_reason or reason
+                self.first_reason = self.first_reason or reason
+                self.stop_reason = self.stop_reason or self._exceeded("task")
                 raise BudgetExhausted(reason)
             if self.parent is not None:
                 self.parent.admit(role)
@@ -86,12 +90,14 @@ class Budget:
         with self._lock:
             if reason := self.stop_reason or self._exceeded("task"):
                 self.stop_reason = self.stop_reason or reason
+                self.first_reason = self.first_reason or reason
                 raise BudgetExhausted(reason)
 
     def stop(self, reason: str) -> None:
         """Let nothing more begin: the user asked for the end."""
         with self._lock:
             self.stop_reason = self.stop_reason or reason
+            self.first_reason = self.first_reason or reason
 
     def reserve(self, num_calls: int) -> None:
         """Keep back so many calls, and what they take: on average, but not less than until now."""

@@ -42,6 +42,7 @@ def _of_rollouts(rollouts: Sequence[Trajectory]) -> list[str]:
 
 
 def _of_the_money(ledger: Ledger) -> list[str]:
-    if ledger.snapshot().unpriced_calls:
+    spent = ledger.snapshot()
+    if spent.unpriced_calls and spent.usd is not None:  # where no price is known, the cost says so itself
         return ["some calls have no known price, so the cost in money is not complete."]
     return []

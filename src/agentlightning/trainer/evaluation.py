@@ -145,12 +145,8 @@ def verdict(
         if (comparison := _compare(policy_id, baseline, rewards, bounds, is_held_out, confidence, len(winners)))
     ]
     if not compared:
-        reason = (
-            "No new version scored higher on the validation tasks."
-            if not winners
-            else "No task has a reward under both policies."
-        )
-        return Claim("kept original", "original", None, [*notes, reason])
+        reason = ["No task has a reward under both policies."] if winners else []
+        return Claim("kept original", "original", None, [*notes, *reason])
     best = max(compared, key=lambda c: (c.is_shown, c.difference))
     notes = [*notes, *best.notes, *_size_notes(best, is_held_out, len(winners), confidence)]
     if best.difference <= 0:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from agentlightning.data.call import message_text
 from agentlightning.data.resource import Policy
 from agentlightning.data.task import Task
@@ -56,3 +58,10 @@ def _unseen(rollouts: Rollouts, training: Sequence[Task]) -> list[Task]:
     """Training tasks the original was not run on, as many as are missing from enough."""
     seen = {trajectory.task for trajectory in rollouts.all if trajectory.policy_id == "original"}
     return [task for task in training if task.id not in seen][: max(0, _ENOUGH_TASKS - len(seen))]
+
+
+def knowing(policy: Policy, report: SiteReport) -> Policy:
+    """The policy with every site that was found, so that a call of another prompt is not taken for one that changed."""
+    known = {site.id for site in policy.sites}
+    found = [*report.sites, *(site for site, _ in report.unusable)]
+    return msgspec.structs.replace(policy, sites=[*policy.sites, *(site for site in found if site.id not in known)])

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 
 from agentlightning.adapters.wrap import WrappedAgent
+from agentlightning.data.trajectory import Trajectory
 from agentlightning.models.prices import PRICES_AS_OF
 from agentlightning.trainer.budget import Budget
 from agentlightning.trainer.config import Config
 from agentlightning.trainer.own_models import OwnModels
 from agentlightning.trainer.resolve import PlannedStage
 from agentlightning.trainer.tasks import TaskSplits
+from agentlightning.trainer.wording import counted, dollars
 
 NUM_PREFLIGHT = 2
 """Rollouts that tell whether the agent works at all."""
@@ -30,8 +32,9 @@ def describe_plan(
     epochs, in_flight = config.trainer.max_epochs, config.trainer.max_in_flight
     return [
         f"agent {agent.agent_id} ({agent.adapter.name}), {_tasks(splits)}",
-        f"algorithm {names}, {epochs} epochs, {in_flight} rollouts at a time",
+        f"algorithm {names}, {counted(epochs, 'epoch')}, {counted(in_flight, 'rollout')} at a time",
         _rollouts(splits, stages, epochs),
+        *_proposals(splits, stages, epochs),
         *filter(None, (stage.algorithm.plan_note() for stage in stages)),
         *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
         f"budget: {budget.describe()}{_prices(config, budget)}",
@@ -84,10 +87,52 @@ def _tasks(splits: TaskSplits) -> str:
     return "{} training, {} validation, {} held-out test tasks".format(*counts)
 
 
+def describe_rollout(
+    tried: Sequence[Trajectory], splits: TaskSplits, stages: Sequence[PlannedStage], epochs: int
+) -> str:
+    """What a rollout takes, by those that were tried, and so all of the plan; empty where no tokens were counted."""
+    number = len(tried)
+    calls, tokens = sum(len(t.model_steps) for t in tried), sum(t.usage.total_tokens for t in tried)
+    prices = [t.usd for t in tried if t.usd is not None]
+    if not tokens:
+        return ""
+    usd = sum(prices) / number if len(prices) == number else None
+    searching, test = _search(splits, stages, epochs), _test(splits, stages)
+
+    def cost(num_rollouts: float) -> str:
+        money = f" and {dollars(num_rollouts * usd)}" if usd is not None else ""
+        return f"{num_rollouts * tokens / number:,.0f} tokens{money}"
+
+    baseline = _baseline(splits)
+    per_rollout = f"{calls / number:.3g} {'call' if calls == number else 'calls'}"
+    most = f", all rollouts of the plan at most {cost(baseline + searching + test)}" if searching is not None else ""
+    return (
+        f"by the first {counted(number, 'rollout')} one takes {per_rollout}, {cost(1)}; "
+        f"the baseline about {cost(baseline)}{most}"
+    )
+
+
 def _rollouts(splits: TaskSplits, stages: Sequence[PlannedStage], epochs: int) -> str:
-    num_training, num_validation = len(splits.train), len(splits.validation or [])
-    baseline = num_validation + (0 if splits.is_cross_fitted else NUM_PREFLIGHT)
-    estimates = [stage.algorithm.estimate_rollouts(num_training, num_validation, epochs) for stage in stages]
-    search = "unknown" if None in estimates else f"at most about {sum(count or 0 for count in estimates):,}"
-    test = (1 + len(stages)) * len(splits.test or [])
-    return f"rollouts: baseline {baseline}, search {search}, held-out test at most {test}"
+    most = _search(splits, stages, epochs)
+    search = "unknown" if most is None else f"at most about {most:,}"
+    return f"rollouts: baseline {_baseline(splits)}, search {search}, held-out test at most {_test(splits, stages)}"
+
+
+def _proposals(splits: TaskSplits, stages: Sequence[PlannedStage], epochs: int) -> list[str]:
+    most = sum(stage.algorithm.estimate_proposals(len(splits.train), epochs) or 0 for stage in stages)
+    return [f"proposals: at most about {most:,} calls of the optimiser, one more for each to be mended"] if most else []
+
+
+def _baseline(splits: TaskSplits) -> int:
+    return len(splits.validation or []) + (0 if splits.is_cross_fitted else NUM_PREFLIGHT)
+
+
+def _search(splits: TaskSplits, stages: Sequence[PlannedStage], epochs: int) -> int | None:
+    counts = [
+        stage.algorithm.estimate_rollouts(len(splits.train), len(splits.validation or []), epochs) for stage in stages
+    ]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _test(splits: TaskSplits, stages: Sequence[PlannedStage]) -> int:
+    return (1 + len(stages)) * len(splits.test or [])

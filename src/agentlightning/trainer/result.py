@@ -127,6 +127,8 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     tasks: list[TaskOutcome] = []
     sites: list[PromptSite] = []
     """Every prompt site that was found, changed or not."""
+    untried: str = ""
+    """Why no new version was measured, where that is so."""
     notes: list[str] = []
     run_id: str = ""
     agent_id: str = ""
@@ -149,9 +151,9 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             return f"Improved from {before} to {after}"
         if self.verdict == "not shown":
             return f"Improvement not shown: {before} before, {after} after"
-        return (
-            "Kept the original" if self.baseline is None else f"Kept the original: nothing scored higher than {before}"
-        )
+        if self.untried:
+            return "Kept the original: no new version was measured"
+        return "Kept the original" + (f": nothing scored higher than {before}" if self.baseline is not None else "")
 
     @property
     def evidence(self) -> str:
@@ -287,6 +289,8 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return [f"Stage by stage on the same tasks: {', '.join(parts)}."]
 
     def _why_kept(self) -> str:
+        if self.untried:
+            return f"{self.untried[:1].upper()}{self.untried[1:].rstrip('.')}. So the agent stays as it was."
         if self.difference is None:
             return "No new version scored higher on the validation tasks, so the agent stays as it was."
         where = (

@@ -24,6 +24,7 @@ from agentlightning.errors import AgentError, BudgetExhausted, ContextTooLong, D
 from agentlightning.interception.endpoint import SeenEndpoint
 from agentlightning.interception.sites import MIN_COVERAGE, SiteReport
 from agentlightning.models.ledger import Ledger
+from agentlightning.trainer import wording
 from agentlightning.trainer.bench import ORIGINAL, Bench
 from agentlightning.trainer.budget import Budget, Limits, spending, spent_from
 from agentlightning.trainer.closing import closing_notes
@@ -31,9 +32,9 @@ from agentlightning.trainer.config_sections import CarryOn
 from agentlightning.trainer.curves import curves_of
 from agentlightning.trainer.learning import learn, predictor
 from agentlightning.trainer.live import live_trajectories
-from agentlightning.trainer.observed import find_sites, observed_calls
+from agentlightning.trainer.observed import find_sites, knowing, observed_calls
 from agentlightning.trainer.outcome import Measured, conclude
-from agentlightning.trainer.plan import describe_plan, most_rollouts
+from agentlightning.trainer.plan import NUM_PREFLIGHT, describe_plan, describe_rollout, most_rollouts
 from agentlightning.trainer.resolve import PlannedStage, groups_of
 from agentlightning.trainer.result import HistoryEntry, TrainingResult
 from agentlightning.trainer.resumption import Before, StageBefore, check_unchanged, read_before
@@ -44,6 +45,7 @@ from agentlightning.trainer.targets import asked_for, check_seen, targets
 from agentlightning.trainer.tasks import TaskSplits
 from agentlightning.trainer.weights import work_folder
 
+NOT_MEASURED = "the budget ended before the original was measured"
 _TEST_STAGE = "test"
 _MARGIN = 1.1
 """For rollouts that take more calls than the average one did."""
@@ -67,6 +69,8 @@ class Run(Bench):
         self.splits = splits
         self.is_resumed = is_resumed
         self.history: list[HistoryEntry] = []
+        self.untried = ""
+        """Why no new version was measured, while that is so."""
         self.stages_before: dict[str, StageBefore] = {}
         """Where stages that keep checkpoints stood before an interruption."""
 
@@ -101,8 +105,7 @@ class Run(Bench):
             self.rollouts.live = await live_trajectories(self.store, self.agent.agent_id)
             await self._preflight()
             report = await self._baseline()
-            self._reserve_test(is_settled=True)
-            winners = await self._learn(report)
+            winners = {} if self.untried else await self._learn(report)
             result = await self._finish(report, winners)
             await self._write(result)
         except BaseException as error:
@@ -169,8 +172,17 @@ class Run(Bench):
         return self.runner.endpoint
 
     async def _preflight(self) -> None:
-        tried = await self.try_out(self.splits.train)
-        await self.choose_reward(tried, self.tasks)
+        try:
+            tried = await self.try_out(self.splits.train)
+            await self.choose_reward(tried, self.tasks)
+        except BudgetExhausted as spent:
+            needed = wording.counted(NUM_PREFLIGHT + len(self.validation), "rollout")
+            raise BudgetExhausted(
+                f"the budget ended before the agent could be measured: {spent}. Trying and measuring it takes "
+                f"{needed}; raise the cap."
+            ) from spent
+        if takes := describe_rollout(tried, self.splits, self.stages, self.config.trainer.max_epochs):
+            self.callbacks.tell("on_note", takes)
         self._reserve_test()
 
     def _reserve_test(self, *, is_settled: bool = False) -> None:
@@ -183,7 +195,8 @@ class Run(Bench):
         per_task = (1 + len(self.stages)) * self.budget.calls_per_rollout
         affordable = min(len(test), int(left / 2 / per_task))
         if is_settled and affordable < len(test):
-            self.note(f"the budget allows a held-out test on {affordable} of the {len(test)} test tasks.")
+            some = f"allows a held-out test on {affordable} of the {len(test)} test tasks."
+            self.note(f"the budget {some if affordable else 'leaves nothing for the held-out test.'}")
             self.splits = msgspec.structs.replace(self.splits, test=test[:affordable])
         self.budget.reserve(math.ceil(per_task * affordable * _MARGIN))
 
@@ -193,7 +206,8 @@ class Run(Bench):
         try:
             evaluation = await session.evaluate(ORIGINAL)
         except BudgetExhausted as spent:
-            self.note(f"the budget ended the run during the baseline: {spent}")
+            self.untried = f"{NOT_MEASURED}: {spent}"
+            self.note(self.untried)
             return SiteReport([], [])
         if error := agent_error(self.rollouts.all):
             raise error
@@ -206,6 +220,7 @@ class Run(Bench):
                 f"{len(evaluation.unjudged)} of {len(self.validation)} validation tasks got no reward and "
                 "are left out of every comparison."
             )
+        self._reserve_test(is_settled=True)
         return await self._sites()
 
     async def _sites(self) -> SiteReport:
@@ -242,8 +257,9 @@ class Run(Bench):
     async def _learn(self, report: SiteReport) -> dict[str, Policy]:
         """Every stage in turn, each from what the last one found; the winners by policy id."""
         policy, winners = ORIGINAL, dict[str, Policy]()
+        self.untried = "no algorithm measured a new version"
         for stages in groups_of(self.stages):
-            start = _knowing(policy, report)
+            start = knowing(policy, report)
             found = await asyncio.gather(*(self._limited(stage, start, report.sites) for stage in stages))
             together = found[0] if len(stages) == 1 else await self._joined(stages, start, found)
             if together.id != policy.id:
@@ -293,9 +309,19 @@ class Run(Bench):
             self.note(f"stage {stage.name} was ended by the budget: {spent}")
             found = session.best()
         self.history += session.history
-        if found.id == start.id and session.last_log:
-            self.note(f"stage {stage.name} changed nothing; its last word: {session.last_log}")
+        self._note_if_unchanged(session, start, found)
         return await self._gate(session, start, found, stage.carry_on)
+
+    def _note_if_unchanged(self, session: RunSession, start: Policy, found: Policy) -> None:
+        has_measured = found.id != start.id or session.has_measured_another
+        last_word = f"; its last word: {session.last_log}" if session.last_log else ""
+        told = f"stage {session.stage} {'changed nothing' if has_measured else 'measured no new version'}{last_word}"
+        if has_measured:
+            self.untried = ""
+        elif self.untried:
+            self.untried = told
+        if found.id == start.id and last_word:
+            self.note(told)
 
     async def _gate(self, session: RunSession, start: Policy, found: Policy, carry_on: CarryOn = "if_better") -> Policy:
         """A stage that does not help on validation is not carried on, unless the settings say so."""
@@ -373,7 +399,8 @@ class Run(Bench):
             history=self.history,
             curves=await curves_of(self.store, self.run_id),
             sites=[*report.sites, *(site for site, _ in report.unusable)],
-            notes=list(dict.fromkeys(notes)),
+            untried=self.untried,
+            notes=[note for note in dict.fromkeys(notes) if note != self.untried],
             run_id=self.run_id,
             agent_id=self.agent.agent_id,
             output_dir=str(self.config.path_to(self.config.trainer.output_dir)),
@@ -383,7 +410,7 @@ class Run(Bench):
 
     async def _measure(self, winners: dict[str, Policy]) -> Measured:
         """The original and every winner on the held-out tasks; where there are none (or no budget), on validation."""
-        if spent := self.budget.stop_reason:
+        if (spent := self.budget.first_reason) and not self.untried:
             self.note(f"the search was ended by the budget: {spent}")
         self.budget.begin_final_test()
         if self.test and winners:
@@ -416,10 +443,3 @@ class Run(Bench):
             *(self.rollouts.groups(tasks, policy=policy, split=split, stage=stage) for policy in policies)
         )
         return Measured(tasks, groups[0], dict(zip(winners, groups[1:], strict=True)), is_held_out)
-
-
-def _knowing(policy: Policy, report: SiteReport) -> Policy:
-    """The policy with every site that was found, so that a call of another prompt is not taken for one that changed."""
-    known = {site.id for site in policy.sites}
-    found = [*report.sites, *(site for site, _ in report.unusable)]
-    return msgspec.structs.replace(policy, sites=[*policy.sites, *(site for site in found if site.id not in known)])

@@ -191,6 +191,11 @@ class RunSession:
         if iteration is not None:
             self._callbacks.tell("on_iteration", self.stage, iteration, metrics)
 
+    @property
+    def has_measured_another(self) -> bool:
+        """Was any policy measured but the one it started from?"""
+        return bool(self.evaluations.keys() - {self.policy.id}) or any(e.decision != "refused" for e in self.history)
+
     def best(self) -> Policy:
         """The policy with the best validation mean so far; the starting one when nothing was measured or beat it."""
         best, best_mean = self.policy, float("-inf")

@@ -41,7 +41,8 @@ class APOConfig(ProposalConfig):
     rounds: int | None = Field(default=None, ge=1)
     """Most rounds; None: as many as epochs and budget allow."""
     bootstrap_demos: int | None = Field(default=None, ge=0)
-    """Worked examples to try per agent, from its own best runs. None: 4. They need no optimiser model."""
+    """Worked examples to try per agent, from its own best runs. None: 4, or
+    a third of the tasks where that is less. They need no optimiser model."""
     delete_lines: bool = True
     """At the end, leave out lines that the evidence does not need."""
     patience: int | None = Field(default=None, ge=1)
@@ -70,13 +71,19 @@ class APO(BaseAlgorithm[APOConfig]):
 
     def estimate_rollouts(self, num_training: int, num_validation: int, max_epochs: int) -> int:
         """Every round with all its candidates and a validation, then every test of the finish."""
-        config = self.config
-        batch = min(config.minibatch_size, num_training)
-        num_rounds = max_epochs * math.ceil(num_training / batch) if batch else 0
-        num_rounds = num_rounds if config.rounds is None else min(num_rounds, config.rounds)
-        searching = num_rounds * (batch * (1 + config.num_candidates) + num_validation)
+        config, batch = self.config, min(self.config.minibatch_size, num_training)
+        searching = self._most_rounds(num_training, max_epochs) * (batch * (1 + config.num_candidates) + num_validation)
         num_tests = MAX_DEMO_TESTS * (config.bootstrap_demos != 0) + MAX_DELETIONS * config.delete_lines
         return searching + num_tests * (min(MAX_JUDGES, num_training) + num_validation)
+
+    def estimate_proposals(self, num_training: int, max_epochs: int) -> int:
+        """All candidates of every round."""
+        return self.config.num_candidates * self._most_rounds(num_training, max_epochs)
+
+    def _most_rounds(self, num_training: int, max_epochs: int) -> int:
+        batch = min(self.config.minibatch_size, num_training)
+        num_rounds = max_epochs * math.ceil(num_training / batch) if batch else 0
+        return num_rounds if self.config.rounds is None else min(num_rounds, self.config.rounds)
 
     def accepts(self, validation: Comparison, training: Comparison) -> bool:
         """Is the challenger the better bet? A method, so that an experiment can ask for more than a positive mean."""
@@ -100,22 +107,33 @@ class _Hunt:
             has_fallback=self.demos.count > 0,
         )
         self.finish = Finish(search, self.progress, self.ledger)
+        self._index = 0
+        """Of the last round that began."""
 
     async def run(self) -> None:
-        search, index = self.search, 0
+        search = self.search
         await search.start()
+        try:
+            await self._rounds()
+        except BudgetExhausted as spent:  # of the optimiser model's calls, it may be: what follows asks none
+            search.session.log(f"apo: no more rounds, {spent}")
+        await search.settle()
+        await self.finish.try_demos(self.demos, self._index)
+        await self._tidy(self._index)
+        if told := self.proposer.describe_refusals():
+            search.session.log(f"apo: {told}")
+
+    async def _rounds(self) -> None:
+        search = self.search
         for turn in search.turns():
-            index = turn.index
-            if self.progress.is_stuck and await self._tidy(index):
+            self._index = turn.index
+            if self.progress.is_stuck and await self._tidy(turn.index):
                 self.progress.begin_anew()
             num_candidates = await search.plan(turn, self.config.num_candidates)
             if reason := self.progress.reason_to_stop(turn, num_candidates):
                 search.session.log(f"apo: done, {reason}")
                 break
             await self._round(turn, num_candidates)
-        await search.settle()
-        await self.finish.try_demos(self.demos, index)
-        await self._tidy(index)
 
     async def _tidy(self, index: int) -> bool:
         """Whether lines were left out; the optimiser model is told not to bring them back."""

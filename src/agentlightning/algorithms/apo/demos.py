@@ -24,7 +24,8 @@ class DemoPool:
     """The passed runs seen so far, and candidates that show some of them."""
 
     def __init__(self, session: Session, count: int | None) -> None:
-        self.count = AUTO if count is None else count
+        self.count = min(AUTO, max(1, len(session.training_tasks) // 3)) if count is None else count
+        """Where there are few tasks, fewer: those that are shown cannot judge."""
         self._session = session
         self._passed: dict[str, Trajectory] = {}
         self._tried: set[str] = set()
@@ -47,6 +48,11 @@ class DemoPool:
                 told = f"show {sum(map(len, policy.demos.values()))} worked examples from good runs"
                 found.append(Candidate(policy, parent, told, operator="demos"))
         return found
+
+    def tasks_shown(self, candidate: Candidate) -> set[str]:
+        """The tasks its examples come from, which must not judge it."""
+        shown = [(agent, demo) for agent, demos in candidate.policy.demos.items() for demo in demos]
+        return {task for task, t in self._passed.items() if any(demo_of(t, agent) == demo for agent, demo in shown)}
 
 
 def _with_examples(

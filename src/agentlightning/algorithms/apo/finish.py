@@ -30,9 +30,9 @@ class Finish:
     async def try_demos(self, pool: DemoPool, index: int) -> None:
         """Keep the first choice of examples that helps, where there is anything left to gain."""
         for _ in range(0 if self.progress.is_clean else MAX_DEMO_TESTS):
-            judges = self._judges(set())
-            found = pool.candidates(self.search.best, 1, {task.id for task in judges})
-            if not found or await self._test(found[0], Turn(index, [], judges)) is not False:
+            found = pool.candidates(self.search.best, 1, judges=())
+            judges = self._judges(pool.tasks_shown(found[0])) if found else []
+            if not judges or await self._test(found[0], Turn(index, [], judges)) is not False:
                 return
 
     async def delete_lines(self, index: int) -> list[Line]:

@@ -103,7 +103,7 @@ class Progress:
         candidate = verdict.candidate
         reason = verdict.effect
         if not is_accepted and verdict.is_promising and not verdict.validation.count:
-            reason += "; another candidate did better"
+            reason += "; another candidate did as well or better"
         await self.session.decide(
             candidate.policy,
             "accepted" if is_accepted else "rejected",
@@ -119,7 +119,8 @@ class Progress:
 
     def _log(self, turn: Turn, asked: Asked, accepted: Verdict | None, search: Search) -> None:
         left, mean = self.session.budget.calls_left, search.board.mean(search.incumbent)
-        counted = f"{len(asked.candidates)} candidates"
+        number = len(asked.candidates)
+        counted = f"{number} candidate{'' if number == 1 else 's'}"
         counted += f", {asked.num_refused} refused" if asked.num_refused else ""
         counted += f", {len(asked.failures)} lost to the optimiser model" if asked.failures else ""
         outcome = f"accepted {accepted.effect}: {accepted.candidate.idea}" if accepted else "none accepted"

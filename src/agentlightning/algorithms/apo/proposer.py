@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -98,6 +99,19 @@ class Proposer:
         """The last round brought nothing: the next proposals take narrower angles."""
         self._tried = {session.policy.id}
         self._num_asked = 0
+        self._num_admitted = 0
+        self._refusals: Counter[str] = Counter()
+
+    def describe_refusals(self) -> str:
+        """What to say of an optimiser model of whose proposals none could be run; empty where one could."""
+        num_refused = sum(self._refusals.values())
+        if self._num_admitted or not num_refused:
+            return ""
+        [(why, _)] = self._refusals.most_common(1)
+        return (
+            f"none of the {num_refused} proposals of the optimiser model could be run, most often because: {why}. "
+            "A stronger model can be named: models: {optimizer: …}"
+        )
 
     def learn(self, verdicts: Sequence[Verdict], accepted: Verdict | None) -> None:
         """What was measured goes into later requests: not to repeat what did not help."""
@@ -169,7 +183,7 @@ class Proposer:
             messages += ({"role": "user", "content": reflection.write_repair(proposal.problems)},)
             return self._check(await self._complete(messages, question.draw), question)
         except ModelError as error:
-            return str(error)
+            return " ".join(str(error).split())
 
     async def _complete(self, messages: list[Message], draw: int) -> Reply:
         config = self.config
@@ -191,7 +205,9 @@ class Proposer:
             problems.append("the same text was proposed twice in this round")
         if not problems:
             self._tried.add(policy.id)
+            self._num_admitted += 1
             return Candidate(policy, question.parent, proposal.idea, question.site)
+        self._refusals[problems[0]] += 1
         await self.session.decide(
             policy,
             "refused",
