@@ -143,3 +143,24 @@ def test_a_run_adapts_to_a_provider_that_refuses(tmp_path: Path) -> None:
         result = trainer.train(loud_tasks())
     assert result.verdict == "improved"
     assert any("429" in note for note in result.notes)
+
+
+def test_rollouts_wait_for_one_another_only_beside_others_and_never_long() -> None:
+    async def main() -> list[float]:
+        pace = Pace(8)
+        found = [pace.patience()]
+
+        async def one(seconds: float) -> None:
+            async with pace.slot():
+                await asyncio.sleep(seconds)
+                found.append(pace.patience())
+
+        await one(0.05)
+        await asyncio.gather(*(one(0.05) for _ in range(4)))
+        for _ in range(20):
+            await asyncio.gather(*(one(0.05) for _ in range(8)))
+        return found
+
+    alone_before, alone, *together = asyncio.run(main())
+    assert alone_before == alone == 0.0
+    assert max(together) == 0.01, "a slow rollout waits no longer than a fast one"

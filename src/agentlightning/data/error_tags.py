@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from agentlightning.data.call import Call, Message, message_text
@@ -48,7 +49,9 @@ def error_tags(trajectory: Trajectory) -> list[ErrorTag]:
     empty_output: it returned, with nothing.
     """
     found: dict[str, ErrorTag] = {}
-    for tag in (*_ending(trajectory), *_model_tags(trajectory), *_tool_tags(trajectory), *_output_tags(trajectory)):
+    sends = _last_sends(trajectory.model_steps)
+    tags = (_ending(trajectory), _model_tags(sends), _tool_tags(trajectory, sends), _output_tags(trajectory, sends))
+    for tag in chain(*tags):
         found.setdefault(tag.name, tag)
     return list(found.values())
 
@@ -56,6 +59,8 @@ def error_tags(trajectory: Trajectory) -> list[ErrorTag]:
 def tool_calls(step: Step) -> list[ToolCall]:
     """The tool calls in a model step's reply."""
     asked: Any = step.reply.message.get("tool_calls") if step.reply else None
+    if not asked:
+        return []
     functions = [call.get("function") for call in _dicts(asked)]
     return [ToolCall(str(f.get("name")), _spelled(f.get("arguments"))) for f in _dicts(functions)]
 
@@ -75,8 +80,8 @@ def _ending(trajectory: Trajectory) -> Iterator[ErrorTag]:
         yield _tag("no_model_call", None, "no model was called")
 
 
-def _model_tags(trajectory: Trajectory) -> Iterator[ErrorTag]:
-    for step in _last_sends(trajectory):
+def _model_tags(sends: list[Step]) -> Iterator[ErrorTag]:
+    for step in sends:
         if step.status == 429:
             yield _tag("rate_limited", step, step.error or "HTTP 429")
         elif step.error or (step.status or 0) >= 400:
@@ -91,10 +96,10 @@ def _model_tags(trajectory: Trajectory) -> Iterator[ErrorTag]:
             yield _tag("refusal", step, "the provider's content filter")
 
 
-def _last_sends(trajectory: Trajectory) -> list[Step]:
+def _last_sends(model_steps: list[Step]) -> list[Step]:
     """Model steps without the sends that the agent's SDK repeated."""
     kept: list[Step] = []
-    for step in trajectory.model_steps:
+    for step in model_steps:
         if step.retry:
             repeated = (s for s in reversed(kept) if s.agent == step.agent and s.retry == step.retry - 1)
             if (earlier := next(repeated, None)) is not None:
@@ -103,8 +108,8 @@ def _last_sends(trajectory: Trajectory) -> list[Step]:
     return kept
 
 
-def _tool_tags(trajectory: Trajectory) -> Iterator[ErrorTag]:
-    requested = [(step, call) for step in _last_sends(trajectory) for call in tool_calls(step)]
+def _tool_tags(trajectory: Trajectory, sends: list[Step]) -> Iterator[ErrorTag]:
+    requested = [(step, call) for step in sends for call in tool_calls(step)]
     for step, call in requested:
         if step.call and call.name not in _offered(step.call):
             yield _tag("unknown_tool", step, f"{call.name}{call.arguments}")
@@ -135,17 +140,17 @@ def _has_error_field(text: str) -> bool:
 
 
 def _loops(calls: list[tuple[Step, ToolCall]]) -> Iterator[ErrorTag]:
-    seen: Counter[ToolCall] = Counter()
+    seen: defaultdict[ToolCall, int] = defaultdict(int)
     for step, call in calls:
         seen[call] += 1
         if seen[call] == LOOP_REPEATS:
             yield _tag("loop", step, f"{call.name}{call.arguments} called {LOOP_REPEATS} times")
 
 
-def _output_tags(trajectory: Trajectory) -> Iterator[ErrorTag]:
+def _output_tags(trajectory: Trajectory, sends: list[Step]) -> Iterator[ErrorTag]:
     output = trajectory.output
     last = next(reversed(trajectory.model_steps), None)
-    for step in _last_sends(trajectory):
+    for step in sends:
         text = step.reply.text if step.reply else ""
         if text.strip() and step.call and _asks_for_json(step.call.params) and _json(text) is None:
             yield _tag("malformed_output", step, text)

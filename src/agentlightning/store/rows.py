@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from agentlightning.store.base import Cursor, StoredRecord
 
 Row = tuple[str, str, str, str, float, int, str]
 """kind, id, run, rollout, time, version, body."""
+
+
+_NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
 def row_of(record: Record) -> Row:
@@ -32,19 +36,18 @@ def row_of(record: Record) -> Row:
             f"{record.kind} {record.id!r} cannot be stored as JSON: {error}. "
             "Give strings, numbers, booleans, null, lists and mappings only."
         ) from error
-    if b"null" in body and not _is_finite(record.body):
-        place = _non_finite(record.body, "body")
+    if b"null" in body and _may_hold_non_finite(record.body) and (place := _non_finite(record.body, "body")):
         raise DataError(f"{record.kind} {record.id!r}: {place} is not a finite number, and JSON has no word for that.")
     return record.kind, record.id, record.run, record.rollout, record.time, record.version, body.decode()
 
 
-def _is_finite(value: Any) -> bool:
-    """Is there no NaN or infinity in it? Asked of every record with a null in it, so it must be quick."""
-    if type(value) is dict:
-        return all(map(_is_finite, value.values()))
-    if type(value) is list:
-        return all(map(_is_finite, value))
-    return not isinstance(value, float | dict | list | tuple) or _non_finite(value, "") is None
+def _may_hold_non_finite(body: dict[str, Any]) -> bool:
+    """Might there be a NaN or infinity in it? Asked of every record with a null in it, so it must be quick: in
+    MessagePack such a number is a byte 0xcb and an exponent of ones, which no UTF-8 text contains."""
+    try:
+        return _NON_FINITE.search(msgspec.msgpack.encode(body)) is not None
+    except OverflowError:  # whole numbers above 64 bits
+        return True
 
 
 def _non_finite(value: Any, place: str) -> str | None:

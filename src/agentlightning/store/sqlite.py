@@ -33,6 +33,10 @@ signalled at once."""
 FILE_NAME = "store.sqlite3"
 
 INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ROWS_A_STATEMENT = 64
+"""Written at once: with every statement the interpreter lock is let go, and waiting for it costs more than a row."""
+_INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (number - 1) for number in range(ROWS_A_STATEMENT + 1)]
+"""By the number of rows. The connection keeps them prepared."""
 _LAST = "SELECT coalesce(max(position), 0) FROM records"
 
 
@@ -114,14 +118,28 @@ class SQLiteBackend:
 def commit(connection: sqlite3.Connection, path: Path, groups: Sequence[Sequence[Row]]) -> list[Cursor]:
     """Write the rows in one transaction. The lock is held throughout, so their positions are consecutive."""
     rows = [row for group in groups for row in group]
-    with explained(path, "written"), transaction(connection):
-        connection.executemany(INSERT, rows)
-        position: int = connection.execute(_LAST).fetchone()[0] - len(rows)
+    pieces = [rows[start : start + ROWS_A_STATEMENT] for start in range(0, len(rows), ROWS_A_STATEMENT)] or [rows]
+    with explained(path, "written"):
+        if len(pieces) == 1:  # a statement alone is a transaction
+            last = _insert(connection, rows)
+        else:
+            with transaction(connection):
+                last = [_insert(connection, piece) for piece in pieces][-1]
+    position = last - len(rows)
     cursors: list[Cursor] = []
     for group in groups:
         position += len(group)
         cursors.append(Cursor(str(position)))
     return cursors
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    """Write the rows with one statement; the position of the last."""
+    if not rows:
+        return connection.execute(_LAST).fetchone()[0]
+    written = connection.execute(_INSERTS[len(rows)], [value for row in rows for value in row])
+    assert written.lastrowid is not None
+    return written.lastrowid
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -71,10 +71,9 @@ class AgentThreads:
         self._idle: deque[_Worker] = deque()
         self._loop = AgentsLoop()
 
-    @asynccontextmanager
-    async def seat(self) -> AsyncGenerator[Seat]:
+    def seat(self) -> AbstractAsyncContextManager[Seat]:
         """This itself: a thread is taken when something runs."""
-        yield self
+        return nullcontext(self)
 
     async def run_agent(self, task_input: Any, scope: Scope, timeout_seconds: float) -> Any:
         assert self._agent is not None

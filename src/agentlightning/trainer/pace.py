@@ -11,14 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from agentlightning.data.trajectory import Step
 from agentlightning.trainer.interrupt import Interrupt
 
 _WINDOW_SECONDS = 60.0
 _SECONDS_BETWEEN_HALVINGS = 1.0
+_PATIENCE = 0.2
+"""Of a rollout's time: a rollout that is answered so much later does not make the run noticeably slower, since others
+are under way; and of a slow one it is much less."""
+_MAX_PATIENCE_SECONDS = 0.01
+_SMOOTHING = 0.1
 TOO_MANY = 429
 
 
@@ -45,21 +50,35 @@ class Pace:
         self._spent: deque[tuple[float, float, float]] = deque()
         """(when, calls, tokens) of the last minute."""
         self._num_rollouts = 0
+        self._mean_seconds = 0.0
+        """Of the last rollouts, those before them counting less and less."""
         self._taken = {"calls": 0.0, "tokens": 0.0}
         self._halved_at = float("-inf")
 
-    @asynccontextmanager
-    async def slot(self, interrupt: Interrupt | None = None) -> AsyncGenerator[None]:
+    def slot(self, interrupt: Interrupt | None = None) -> AbstractAsyncContextManager[None]:
         """Wait for a turn, and hold it for one rollout. RunInterrupted when the wait for room is interrupted."""
+        return _Slot(self, interrupt)
+
+    async def take(self, interrupt: Interrupt | None) -> None:
+        """What `slot` waits for; whoever has it gives it back."""
         await self._turn()
         try:
             while (seconds := self._until_room()) > 0:
                 await (interrupt.sleep if interrupt is not None else asyncio.sleep)(seconds)
-            self._num_rollouts += 1
-            yield
-        finally:
-            self._in_flight -= 1
-            self._wake()
+        except BaseException:
+            self.give_back()
+            raise
+        self._num_rollouts += 1
+
+    def give_back(self, seconds: float = 0.0) -> None:
+        """A rollout has ended, after so much time."""
+        self._mean_seconds += _SMOOTHING * (seconds - self._mean_seconds)
+        self._in_flight -= 1
+        self._wake()
+
+    def patience(self) -> float:
+        """For how many seconds what one rollout tells may wait for what others tell: not while it is alone."""
+        return min(_MAX_PATIENCE_SECONDS, _PATIENCE * self._mean_seconds) if self._in_flight > 1 else 0.0
 
     def saw(self, step: Step) -> None:
         """A call was answered, or refused."""
@@ -106,7 +125,7 @@ class Pace:
         now = self._clock()
         while self._spent and self._spent[0][0] <= now - _WINDOW_SECONDS:
             self._spent.popleft()
-        return max((self._wait_for(name, index, now) for index, name in enumerate(self._caps, start=1)), default=0.0)
+        return max(self._wait_for(name, index, now) for index, name in enumerate(self._caps, start=1))
 
     def _wait_for(self, name: str, index: int, now: float) -> float:
         cap = self._caps[name]
@@ -124,3 +143,19 @@ class Pace:
 
     def _per_rollout(self, name: str) -> float:
         return max(1.0, self._taken[name] / self._num_rollouts) if self._num_rollouts else 1.0
+
+
+class _Slot(AbstractAsyncContextManager[None]):
+    """Every rollout passes here, and `asynccontextmanager` would take several times as long."""
+
+    __slots__ = ("_began_at", "_interrupt", "_pace")
+
+    def __init__(self, pace: Pace, interrupt: Interrupt | None) -> None:
+        self._pace, self._interrupt = pace, interrupt
+
+    async def __aenter__(self) -> None:
+        await self._pace.take(self._interrupt)
+        self._began_at = time.monotonic()
+
+    async def __aexit__(self, *_raised: object) -> None:
+        self._pace.give_back(time.monotonic() - self._began_at)

@@ -151,7 +151,7 @@ class Rollouts:
         if self.source is not None:
             trajectory = self._masked(await self._scored(self.source, task, trajectory))
         self.all.append(trajectory)
-        await self._store.append([rollout_record(trajectory)])
+        await self.runner.journal.keep(rollout_record(trajectory))
         if self.source is not None:
             self._callbacks.tell("on_rollout_end", trajectory)
         return trajectory

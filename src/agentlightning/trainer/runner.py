@@ -40,11 +40,11 @@ from agentlightning.trainer.budget import Budget, spent_from
 from agentlightning.trainer.execution import AgentFailed, AgentThreads, RolloutTimeout, Seat, describe_failure
 from agentlightning.trainer.inbox import Inbox
 from agentlightning.trainer.interrupt import Interrupt
+from agentlightning.trainer.journal import Journal
 from agentlightning.trainer.pace import Pace
 from agentlightning.trainer.surroundings import Surroundings
 from agentlightning.trainer.weights import Weights
 from agentlightning.trainer.workers.pool import Workers
-from agentlightning.trainer.writes import Writes
 
 _TRANSIENT = (408, 409, 425, 429)
 _AGENTS_FAULT = (400, 413, 422)
@@ -95,8 +95,6 @@ class Runner:
         self._look_again_at = 0.0
         self.num_lost = 0
         """Steps that could not be handed on when they ended, through a fault of ours."""
-        self._store = store
-        self._writes = Writes(store)
         self._budget = budget
         self._tools = tools
         self._weights = weights
@@ -104,7 +102,8 @@ class Runner:
         self.pace = pace
         self.interrupt = interrupt or Interrupt()
         self.surroundings = Surroundings(agent, timeout_seconds)
-        self._inbox = Inbox(asyncio.get_running_loop())
+        self._inbox = Inbox(asyncio.get_running_loop(), pace.patience)
+        self.journal = Journal(store, self._inbox)
         has_processes = isolation == "process" and not isinstance(agent.adapter, ProcessAdapter)  # which is one itself
         self._place: AgentThreads | Workers = Workers(agent) if has_processes else AgentThreads(agent, self._inbox)
         self._handover = LoopbackHandover()
@@ -129,12 +128,12 @@ class Runner:
                 attempt += 1
                 self.interrupt.check()
                 spent_from(self._budget).check()
-                self._writes.check()
+                self.journal.check()
                 async with self._place.seat() as seat, self.surroundings.around(plan.task, seat):
                     trajectory = await self._attempt(plan, attempt, seat)
                 if attempt > self.retries or not _deserves_retry(trajectory):
                     return trajectory
-                await self._store.append([rollout_record(trajectory)])
+                await self.journal.keep(rollout_record(trajectory))
                 await self.interrupt.sleep(min(8.0, 0.5 * 2**attempt))
 
     def charge(self, trajectory: Trajectory) -> None:
@@ -147,6 +146,7 @@ class Runner:
         budget.rollout_ended(len(steps), seconds=trajectory.seconds or 0.0, tokens=_num_tokens(steps), usd=usd or 0.0)
 
     def close(self) -> None:
+        self.journal.flush()
         self._place.close()
         self._handover.close()
 
@@ -188,7 +188,7 @@ class Runner:
             usd=usd,
         )
         if status == "stopped":
-            await self._store.append([rollout_record(trajectory)])
+            await self.journal.keep(rollout_record(trajectory))
             raise BudgetExhausted(error or "stopped")
         return trajectory
 
@@ -240,7 +240,7 @@ class Runner:
             self._count(step, self._budgets[recorder.rollout_id])
             self.pace.saw(step)
             self._note_endpoint(entry, step)
-        self._writes.submit(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
+        self.journal.add(make_record("step", step.id, step, run=self.run_id, rollout=recorder.rollout_id))
         if self._on_step is not None:
             self._on_step(step)
 

@@ -8,7 +8,7 @@ is recorded or steered. A failing one is no evidence about the agent, so it ends
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.task import Task
@@ -23,9 +23,13 @@ class Surroundings:
         self._agent, self._timeout_seconds = agent, timeout_seconds
         self._failure: AgentError | None = None
 
-    @asynccontextmanager
-    async def around(self, task: Task, seat: Seat) -> AsyncGenerator[None]:
+    def around(self, task: Task, seat: Seat) -> AbstractAsyncContextManager[None]:
         """One attempt. AgentError when it cannot be set up; a tear-down that fails is kept for `check`."""
+        has_any = self._agent.set_up is not None or self._agent.tear_down is not None
+        return self._around(task, seat) if has_any else nullcontext()
+
+    @asynccontextmanager
+    async def _around(self, task: Task, seat: Seat) -> AsyncGenerator[None]:
         await self._run("set_up", task, seat)
         try:
             yield

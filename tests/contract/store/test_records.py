@@ -160,6 +160,20 @@ def test_every_cursor_splits_the_store_into_before_and_after(store: Store) -> No
     asyncio.run(scenario())
 
 
+def test_an_append_of_any_size_is_one_step_of_the_cursor(store: Store) -> None:
+    async def scenario() -> None:
+        start = await store.append([])
+        written: list[str] = []
+        for size in (1, 63, 64, 65, 300):
+            names = [f"{size}/{n}" for n in range(size)]
+            written += names
+            cursor = await store.append([log(name) for name in names])
+            assert await ids(store, since=start) == written
+            assert await ids(store, since=cursor) == []
+
+    asyncio.run(scenario())
+
+
 def test_a_cursor_from_elsewhere_is_refused(store: Store) -> None:
     with pytest.raises(ConfigError, match="is no cursor"):
         asyncio.run(ids(store, since=Cursor("yesterday")))
