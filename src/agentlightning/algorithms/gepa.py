@@ -13,6 +13,7 @@ import functools
 import importlib
 import json
 import math
+import re
 from collections.abc import Coroutine, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -28,6 +29,13 @@ from agentlightning.errors import BudgetExhausted, MissingExtra, ModelError
 
 T = TypeVar("T")
 _MAX_FAILURES = 2
+_PERFECT = 1.0
+"""Runs that all have it show nothing to learn from; taken for perfect only where no higher reward was seen."""
+_ABOVE_ZERO = 1e-9
+_TELLING = re.compile(
+    r"Base program|Proposed new text|Accepted|not better|Skipping|[Mm]erge|[Ee]rror|[Ee]xception|fail"
+)
+_UNTELLING = re.compile(r"No merge candidates|pareto|valset score")
 Texts = dict[str, str]
 """Site id → text: what gepa calls a candidate."""
 
@@ -68,6 +76,8 @@ class GEPA(BaseAlgorithm[GEPAConfig]):
             reflection_minibatch_size=min(self.config.minibatch_size, len(session.training_tasks)),
             stop_callbacks=adapter.is_over,
             use_merge=self.config.use_merge,
+            perfect_score=_PERFECT + adapter.shift,
+            skip_perfect_score=adapter.highest <= _PERFECT,
             logger=adapter,
             seed=session.seed,
         )
@@ -96,6 +106,12 @@ class SessionAdapter:
     def __init__(self, session: Session, config: GEPAConfig, loop: asyncio.AbstractEventLoop) -> None:
         self.session, self.config = session, config
         self.best = session.policy
+        rewards = [run.reward for run in session.trajectories() if run.reward is not None]
+        self.highest, self._lowest = max(rewards, default=0.0), min([0.0, *rewards])
+        """Rewards seen so far. What must not be run, or has no reward, counts as the lowest: among negative rewards, 0
+        would be a prize."""
+        self.shift = 1.0 - 10 * self._lowest if config.use_merge else 0.0
+        """Added to every reward: gepa's merge draws by mean rewards, and fails where they are not above 0."""
         self._loop = loop
         self._rules = Rules([*session.training_tasks, *session.validation_tasks])
         self._best_mean = -math.inf
@@ -114,15 +130,16 @@ class SessionAdapter:
         if problems := self._problems(candidate):
             self._decide(policy, "refused", "; ".join(problems))
             lost: list[Trajectory | None] = [None] * len(batch)
-            return self._make_batch(outputs=lost, scores=[0.0] * len(batch), trajectories=lost)
-        if {task.id for task in batch} == {task.id for task in self.session.validation_tasks}:
-            scores = self._validate(policy)
-            found = [scores.get(task.id, 0.0) for task in batch]
-            if not capture_traces:
-                return self._make_batch(outputs=[None] * len(batch), scores=found, trajectories=None)
+            return self._make_batch(outputs=lost, scores=self._scores([None] * len(batch)), trajectories=lost)
+        if self._is_validation(batch):
+            measured = self._validate(policy)
+            if not (capture_traces and self.session.is_cross_fitted):  # else the rollouts below are there already
+                found = self._scores([measured.get(task.id) for task in batch])
+                nothing: list[Trajectory | None] = [None] * len(batch)
+                return self._make_batch(outputs=nothing, scores=found, trajectories=nothing if capture_traces else None)
         groups = self._wait(self.session.rollout(list(batch), policy=policy))
         runs = [_first_run(group) for group in groups]
-        scores = [group.mean or 0.0 for group in groups]
+        scores = self._scores([group.mean for group in groups])
         return self._make_batch(outputs=runs, scores=scores, trajectories=runs if capture_traces else None)
 
     def make_reflective_dataset(
@@ -155,10 +172,22 @@ class SessionAdapter:
         return budget.calls_left < 1 + rollouts * budget.calls_per_rollout
 
     def log(self, message: str) -> None:
-        """gepa's log lines, shortened."""
-        self._loop.call_soon_threadsafe(self.session.log, f"gepa: {message.strip()[:300]}")
+        """gepa's log lines, as far as they tell a person something, shortened to one line each."""
+        if _TELLING.search(message) and not _UNTELLING.search(message):
+            told = " ".join(message.split())
+            self._loop.call_soon_threadsafe(self.session.log, f"gepa: {told[:200]}{'…' * (len(told) > 200)}")
 
     # -- behind it ------------------------------------------------------------------------------------------------
+
+    def _is_validation(self, batch: Sequence[Task]) -> bool:
+        """All validation tasks, or (before a merge) a few: either way the whole validation is measured, once."""
+        ids, known = {task.id for task in batch}, {task.id for task in self.session.validation_tasks}
+        return ids == known or (ids < known and not self.session.is_cross_fitted)
+
+    def _scores(self, means: Sequence[float | None]) -> list[float]:
+        self._lowest = min([self._lowest, *(mean for mean in means if mean is not None)])
+        rewards = [self._lowest if mean is None else mean for mean in means]
+        return [max(reward + self.shift, _ABOVE_ZERO) for reward in rewards] if self.shift else rewards
 
     def _validate(self, policy: Policy) -> dict[str, float]:
         evaluation = self._wait(self.session.evaluate(policy))
