@@ -8,16 +8,14 @@ from typing import Any
 
 import msgspec
 
+from agentlightning.algorithms.apo.language import same_language
 from agentlightning.data.call import Reply
 from agentlightning.data.resource import PromptSite
 from agentlightning.data.task import Task
-from agentlightning.data.template import candidate_problems, slot_names
+from agentlightning.data.template import candidate_problems
 
 _IDEA = re.compile(r"^[\s>*`#-]*idea\s*[*`]*\s*[::]\s*[*`]*\s*(.+)$", re.IGNORECASE | re.MULTILINE)
 _OPEN, _CLOSE = re.compile(r"<instruction(?:\s[^>]*)?>", re.IGNORECASE), re.compile(r"</instruction\s*>", re.IGNORECASE)
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_MARKER = re.compile(r"⟦[^⟦⟧]*⟧")
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -61,7 +59,7 @@ class Rules:
             problems.append("the new text is empty")
         elif text == current.strip():
             problems.append("the text is the same as the current one")
-        if current.strip() and text and _is_cjk(text) != _is_cjk(current):
+        if not same_language(current, text):
             problems.append("the text is in another language than the current one")
         if self._quotes_an_answer(text, current):
             problems.append("it copies the expected answer of a task; state the rule, not the answer")
@@ -93,12 +91,6 @@ def _leaves(value: Any) -> list[str]:
 
 def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _is_cjk(text: str) -> bool:
-    """Whether it reads as Chinese, Japanese or Korean; a character there says about as much as three Latin letters."""
-    bare = _MARKER.sub("", text) if slot_names(text) else text
-    return 3 * len(_CJK.findall(bare)) > len(_LATIN.findall(bare))
 
 
 def _first_line(text: str) -> str:
