@@ -71,6 +71,9 @@ WITHOUT_STORE = [
     "demo",
     "plugins",
     "resume",
+    "diff",
+    "export",
+    "import",
 ]
 
 

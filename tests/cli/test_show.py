@@ -51,6 +51,14 @@ def test_ls_lists_finished_running_live_and_imported_rollouts(address: str, caps
     assert "1 rollouts outside any run (live, imported), 1 judged, mean reward 1.000" in said
 
 
+def test_ls_gives_programs_an_object_a_run(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["ls", "--json", "--store", address])
+    runs = {line["run"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    told = runs["run-1"]
+    assert (told["status"], told["verdict"], told["before"], told["calls"]) == ("finished", "improved", 0.25, 9)
+    assert runs["run-2"]["status"] == "running" and runs["run-2"]["verdict"] is None
+
+
 def test_show_of_a_run_begins_with_what_failed(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["show", "run-1", "--store", address])
     said = capsys.readouterr().out

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +54,21 @@ def test_json_lines_tell_a_whole_run_one_object_a_line(
     assert {"stage", "work", "rollout", "evaluated", "candidate", "note"} <= by_event.keys()
     assert by_event["rollout"]["num_calls"] == 1
     assert sum(line["event"] == "rollout" for line in lines) <= result.cost.task_calls
+
+
+@pytest.mark.parametrize("mode", ["plain", "jsonl"])
+def test_a_run_goes_on_when_whoever_read_of_it_has_gone(
+    settings: dict[str, Any], mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as nobody:
+        monkeypatch.setattr(sys, "stderr" if mode == "plain" else "stdout", nobody)
+        result = Trainer(**settings, progress=mode).train(loud_tasks(20))
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            nobody.close()  # what was never written is thrown away
+    assert result.verdict == "improved"
 
 
 def test_an_error_is_an_event_too(settings: dict[str, Any]) -> None:

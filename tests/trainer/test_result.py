@@ -173,3 +173,8 @@ def test_a_small_difference_is_never_rounded_to_zero(value: float, text: str) ->
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert wording.duration(seconds) == text
+
+
+def test_at_a_prompt_a_result_is_one_line() -> None:
+    result = TrainingResult(policy=Policy(), verdict="kept original", baseline=0.5, output_dir="out")
+    assert repr(result).startswith("<TrainingResult: Kept the original: nothing scored higher than 0.50; 0 calls, out;")

@@ -27,8 +27,10 @@ from agentlightning import (
     open_store,
     wrap_agent,
 )
+from agentlightning.algorithms.base import AlgorithmConfig
 from agentlightning.errors import ConfigError
 from agentlightning.store.trajectories import read_trajectories
+from agentlightning.trainer.policy_folder import read_policy
 
 
 @pytest.fixture
@@ -330,6 +332,46 @@ def test_what_an_algorithm_predicts_holds_after_training_and_after_loading(
     assert made.load_optimized_agent()("hello") == "LOUD HELLO"
     loaded = load_optimized_agent(tmp_path / "out", wrap_agent(lambda q: repeat(server, q), name="parrot"))
     assert loaded("hello") == "LOUD HELLO"
+
+
+class WordConfig(AlgorithmConfig):
+    word: str = "whisper"
+    others: tuple[str, ...] = ()
+
+
+class Says(BaseAlgorithm[WordConfig]):
+    """Its `predict` goes by its settings."""
+
+    Config = WordConfig
+
+    async def train(self, session: Session) -> Policy:
+        return session.policy.with_prompt(session.sites[0], "Whatever.")
+
+    def predict(self, call: Call, policy: Policy) -> Call:
+        said = call.messages[-1]
+        return msgspec.structs.replace(call, messages=[{"role": "system", "content": self.config.word}, said])
+
+
+def test_a_loaded_predict_has_the_settings_it_was_trained_with(server: FakeOpenAI, tmp_path: Path) -> None:
+    algorithm = {"name": "tests.trainer.test_training:Says", "params": {"word": "shout", "others": ["a", "b"]}}
+    trainer(server, tmp_path, algorithm=algorithm).train(loud_tasks())
+    loaded = load_optimized_agent(tmp_path / "out", wrap_agent(lambda q: repeat(server, q), name="parrot"))
+    assert loaded("hello") == "LOUD HELLO"
+    assert read_policy(tmp_path / "out").predict_params == {"word": "shout", "others": ["a", "b"]}
+
+
+class ObjectConfig(AlgorithmConfig):
+    tool: Any = None
+
+
+class HasObject(Says):
+    Config = ObjectConfig
+
+
+def test_settings_that_no_file_can_hold_are_refused_before_anything_is_paid(server: FakeOpenAI, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one of them cannot be written there"):
+        trainer(server, tmp_path, algorithm=HasObject(tool=object())).train(loud_tasks())
+    assert not server.requests
 
 
 def test_a_cap_in_money_without_a_known_price_is_refused_before_money_is_spent(

@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentlightning.cli.store_option import RUN, STORE, WHERE, expect_store, parse_where, with_store
-from agentlightning.data.selection import LeftOut
-from agentlightning.data.trajectory import Trajectory
 from agentlightning.errors import ConfigError
-from agentlightning.store.archive import ImportReport, export_jsonl, import_jsonl, import_trajectories
-from agentlightning.store.base import Store
-from agentlightning.store.exports.base import Choice, ExportReport
-from agentlightning.store.exports.dspy import export_dspy
-from agentlightning.store.exports.otlp import export_otlp, export_otlp_file
-from agentlightning.store.exports.parquet import export_parquet, read_parquet
-from agentlightning.store.exports.preferences import export_preferences
-from agentlightning.store.exports.sft import export_sft
-from agentlightning.store.imports.chat import read_chat
-from agentlightning.store.imports.spans import read_traces
+
+if TYPE_CHECKING:
+    from agentlightning.data.selection import LeftOut
+    from agentlightning.data.trajectory import Trajectory
+    from agentlightning.store.archive import ImportReport
+    from agentlightning.store.base import Store
+    from agentlightning.store.exports.base import ExportReport
 
 _ROWS = {
     "jsonl": "trajectories",
@@ -79,6 +74,14 @@ def import_(path: Path, form: str | None, agent: str, store: str) -> None:
 
 
 async def _export(store: Store, form: str, path: Path | None, options: dict[str, Any]) -> ExportReport:
+    from agentlightning.store.archive import export_jsonl
+    from agentlightning.store.exports.base import Choice, ExportReport
+    from agentlightning.store.exports.dspy import export_dspy
+    from agentlightning.store.exports.otlp import export_otlp, export_otlp_file
+    from agentlightning.store.exports.parquet import export_parquet
+    from agentlightning.store.exports.preferences import export_preferences
+    from agentlightning.store.exports.sft import export_sft
+
     where = parse_where(options["where"], options["run"])
     choice = Choice(where=where, min_reward=options["min_reward"], is_masked=options["mask"])
     if form == "otlp" and options["endpoint"]:
@@ -106,6 +109,11 @@ async def _export(store: Store, form: str, path: Path | None, options: dict[str,
 
 
 def _import(store: Store, form: str, path: Path, agent: str) -> Coroutine[Any, Any, ImportReport]:
+    from agentlightning.store.archive import import_jsonl, import_trajectories
+    from agentlightning.store.exports.parquet import read_parquet
+    from agentlightning.store.imports.chat import read_chat
+    from agentlightning.store.imports.spans import read_traces
+
     if form == "jsonl":
         return import_jsonl(store, path)
 

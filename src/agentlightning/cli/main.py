@@ -97,6 +97,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except AgentLightningError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(_exit_code(error))
+    except BrokenPipeError:  # whoever read is gone, and need not be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(RUN_ERROR)
     except (KeyboardInterrupt, click.Abort):
         said = "stopped. What was done until now is in the store; carry on with: agentlightning resume"
         click.echo(said, err=True)

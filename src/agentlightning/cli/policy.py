@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from agentlightning.data.resource import Policy
-from agentlightning.trainer import wording
-from agentlightning.trainer.policy_folder import load_policy
-from agentlightning.trainer.result import other_changes
-
 
 @click.command()
 @click.argument("old")
 @click.argument("new", required=False)
 def diff(old: str, new: str | None) -> None:
     """Show what the policy at OLD changes in the agent's prompts; with NEW, how that policy differs from OLD."""
+    from agentlightning.data.resource import Policy
+    from agentlightning.trainer import wording
+    from agentlightning.trainer.policy_folder import load_policy
+    from agentlightning.trainer.result import other_changes
+
     before, after = (Policy(), load_policy(old)) if new is None else (load_policy(old), load_policy(new))
     sites = {site.id: site for policy in (before, after) for site in policy.sites}
     num_changed = 0

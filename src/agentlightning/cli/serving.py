@@ -16,13 +16,12 @@ from typing import Any
 import click
 import msgspec
 
-from agentlightning.algorithms import ALGORITHMS
 from agentlightning.data.resource import Policy
 from agentlightning.errors import ConfigError
 from agentlightning.gateway.providers import Providers, one_provider, providers_of
 from agentlightning.gateway.served import Served
 from agentlightning.gateway.server import Gateway
-from agentlightning.trainer.learning import predictor
+from agentlightning.trainer.learning import loaded_predict
 from agentlightning.trainer.own_loop import on_own_loop
 from agentlightning.trainer.policy_folder import WEIGHTS_FOLDER, SavedEngine, load_policy, read_policy
 from agentlightning.trainer.weights import Weights, make_engine
@@ -72,7 +71,7 @@ def _served(path: str | None, model: str | None) -> Generator[tuple[Served, str]
         yield Served(), "no policy: calls pass as they are"
         return
     saved, policy = read_policy(path), load_policy(path)
-    predict = predictor(ALGORITHMS.load(saved.predict)()) if saved.predict else None
+    predict = loaded_predict(saved)
     engine = _engine_of(path, saved.engine, policy, model)
     if engine is None:
         yield Served(policy, predict=predict, model=model or ""), f"policy {policy.id}: prompts, no weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -24,11 +25,16 @@ _TEXT_CHARACTERS = 2_000
 
 
 @click.command()
+@click.option("--json", "is_json", is_flag=True, help="One JSON object a run on standard output.")
 @STORE
-def ls(store: str) -> None:
+def ls(is_json: bool, store: str) -> None:
     """List the runs of a store, newest last, with what came of them or how far they are."""
     expect_store(store)
     runs, tallies = with_store(store, _runs)
+    if is_json:
+        for run_id, body in runs.items():
+            click.echo(json.dumps({"run": run_id, **_run_facts(body, tallies.get(run_id, Tally()))}))
+        return
     out = console()
     table = Table(
         ID("run"), "agent", "started", "status", "verdict", "before", "after", "rollouts", "reward", "calls", "usd"
@@ -75,21 +81,38 @@ async def _find(store: Store, id: str, where: dict[str, Any]) -> tuple[dict[str,
     return body, [trajectory async for trajectory in read_trajectories(store, {**where, "run": id})]
 
 
-def _run_row(body: dict[str, Any], tally: Tally) -> list[str]:
+def _run_facts(body: dict[str, Any], tally: Tally) -> dict[str, Any]:
     result = body.get("result") or {}
     cost = result.get("cost") or {}
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(body["started_at"])) if "started_at" in body else ""
+    return {
+        "agent": body.get("agent", ""),
+        "started_at": body.get("started_at"),
+        "status": body.get("status", ""),
+        "kind": body.get("kind", ""),
+        "verdict": result.get("verdict"),
+        "before": result.get("baseline"),
+        "after": result.get("final", body.get("mean")),
+        "rollouts": tally.num_rollouts,
+        "reward": tally.mean_reward,
+        "calls": cost.get("calls"),
+        "usd": cost.get("usd"),
+    }
+
+
+def _run_row(body: dict[str, Any], tally: Tally) -> list[str]:
+    facts = _run_facts(body, tally)
+    began = facts["started_at"]
     return [
-        body.get("agent", ""),
-        started,
-        body.get("status", ""),
-        result.get("verdict", "") or (body.get("kind", "") if body.get("kind") != "training" else ""),
-        number(result.get("baseline"), 3),
-        number(result.get("final", body.get("mean")), 3),
-        str(tally.num_rollouts),
-        number(tally.mean_reward, 3),
-        str(cost.get("calls", "")),
-        number(cost.get("usd"), 4),
+        facts["agent"],
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(began)) if began is not None else "",
+        facts["status"],
+        facts["verdict"] or (facts["kind"] if facts["kind"] != "training" else ""),
+        number(facts["before"], 3),
+        number(facts["after"], 3),
+        str(facts["rollouts"]),
+        number(facts["reward"], 3),
+        "" if facts["calls"] is None else str(facts["calls"]),
+        number(facts["usd"], 4),
     ]
 
 

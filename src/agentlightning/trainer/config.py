@@ -179,7 +179,7 @@ def _validated(layers: Layers, settings: Sequence[Setting], written: Written, *,
     except ValidationError as error:
         numbers = _numbers(error, written)
         if not numbers:
-            raise ConfigError(_report(error, settings, layers)) from error
+            raise ConfigError(_report(error, settings, layers)) from None  # which says all that pydantic's does
     for setting in numbers:
         data = apply_setting(data, setting)
     return _validated(layers._replace(data=data), settings, {}, is_laid=True)

@@ -6,11 +6,16 @@ import asyncio
 import inspect
 from typing import Any
 
+from pydantic_core import PydanticSerializationError
+
+from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.call import Call
 from agentlightning.data.resource import Policy
+from agentlightning.errors import ConfigError
 from agentlightning.interception.scope import Predict
 from agentlightning.trainer.own_loop import on_own_loop
+from agentlightning.trainer.policy_folder import SavedPolicy
 from agentlightning.trainer.session import BlockingSession, RunSession
 
 
@@ -38,3 +43,24 @@ def predictor(algorithm: BaseAlgorithm[Any]) -> Predict | None:
         return on_own_loop(lambda: predict(call, policy))
 
     return waited_for
+
+
+def saved_predict(algorithm: BaseAlgorithm[Any]) -> dict[str, Any]:
+    """What `policy.yaml` says of an algorithm whose `predict` it needs: its class, and the settings that were given.
+
+    ConfigError for settings that no file can hold.
+    """
+    kind = type(algorithm)
+    try:
+        params = algorithm.config.model_dump(mode="json", exclude_defaults=True)
+    except PydanticSerializationError as error:
+        raise ConfigError(
+            f"algorithm {algorithm.name or kind.__name__} has a predict of its own, so policy.yaml must name its "
+            f"settings, and one of them cannot be written there: {error}. Give it by name, or as plain data."
+        ) from error
+    return {"predict": f"{kind.__module__}:{kind.__qualname__}", "predict_params": params}
+
+
+def loaded_predict(saved: SavedPolicy) -> Predict | None:
+    """What a saved policy steers calls by, where that is not the default."""
+    return predictor(ALGORITHMS.load(saved.predict)(**saved.predict_params)) if saved.predict else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from agentlightning.errors import ConfigError
+from agentlightning.errors import AgentLightningError, ConfigError
 from agentlightning.trainer.interrupt import RunInterrupted
 
 T = TypeVar("T")
@@ -86,6 +86,8 @@ def on_own_loop(make: Callable[[], Coroutine[Any, Any, T]], on_interrupt: Callab
                 steps.pop(0)()
     if interrupt is not None and isinstance(thread.failure, RunInterrupted | asyncio.CancelledError):
         raise interrupt
+    if isinstance(thread.failure, AgentLightningError):
+        raise thread.failure.with_traceback(None)  # it says what to do: our own frames would hide that
     if thread.failure is not None:
         raise thread.failure
     return thread.outcome[0]

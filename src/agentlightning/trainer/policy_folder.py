@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class SavedPolicy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     created: str
     predict: str | None = None
     """`module:Class` of the algorithm whose `predict` steers calls, when it is not the default."""
+    predict_params: dict[str, Any] = {}
+    """Its settings, as far as they are not the defaults."""
     measured: Measured | None = None
     prompts: list[SavedSite] = []
     demos: dict[str, list[Demo]] = {}
@@ -101,6 +104,7 @@ def save_policy(
     *,
     result: TrainingResult | None = None,
     predict: str | None = None,
+    predict_params: Mapping[str, Any] | None = None,
     engine: SavedEngine | None = None,
 ) -> Path:
     """Write `policy.yaml` and the plain copies into `folder` (made if missing), and give back the file's path.
@@ -110,7 +114,8 @@ def save_policy(
     """
     folder = Path(folder)
     path = folder / FILE_NAME
-    saved = msgspec.structs.replace(_to_saved(policy, result, predict), engine=engine)
+    known = _to_saved(policy, result, predict)
+    saved = msgspec.structs.replace(known, predict_params=dict(predict_params or {}), engine=engine)
     stale = _copies_of(path)
     for entry in saved.prompts:
         if entry.copy is not None and entry.text is not None:

@@ -35,11 +35,18 @@ _WIDTH = 1.96
 """Standard errors on either side of a mean that a 95 % interval takes."""
 
 
+class _Screen(Console):
+    """A console whose reader may go away (`… 2>&1 | head`): a run that is paid for goes on without one."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class ConsoleProgress(Callback):
     """Lines on stderr for what happens, and where that is a terminal, a bar per stage."""
 
     def __init__(self, console: Console | None = None, *, has_bars: bool | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or _Screen(stderr=True, highlight=False)
         self._has_bars = self.console.is_terminal if has_bars is None else has_bars
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
@@ -175,7 +182,7 @@ def progress_for(mode: ProgressMode | bool) -> list[Callback]:
         from agentlightning.trainer.progress_lines import JsonLinesProgress
 
         return [JsonLinesProgress()]
-    console = Console(stderr=True, highlight=False, file=sys.stderr)
+    console = _Screen(stderr=True, highlight=False, file=sys.stderr)
     return [ConsoleProgress(console, has_bars={"rich": True, "plain": False}.get(str(mode)))]
 
 

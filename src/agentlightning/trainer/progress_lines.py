@@ -154,6 +154,7 @@ class JsonLinesProgress(Callback):
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
+        self._is_heard = True
         self._run = ""
         self._stage = ""
 
@@ -216,10 +217,15 @@ class JsonLinesProgress(Callback):
         self._write(End, cost=msgspec.to_builtins(result.cost), **values)
 
     def _write(self, event: type[Event], /, **fields: Any) -> None:
+        if not self._is_heard:
+            return
         line = msgspec.json.encode(event(run=self._run, at=time.time(), **fields)).decode()
         file = self._file or sys.stdout  # asked each time: tests and notebooks put another in its place
-        file.write(f"{line}\n")
-        file.flush()
+        try:
+            file.write(f"{line}\n")
+            file.flush()
+        except BrokenPipeError:  # whoever read is gone; a run that is paid for goes on
+            self._is_heard = False
 
 
 def _counts(measured: Evaluation | Measurement) -> dict[str, Any]:

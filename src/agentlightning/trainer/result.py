@@ -260,6 +260,11 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 f"this is not a training result: {error}. Give what TrainingResult.to_json wrote."
             ) from error
 
+    def __repr__(self) -> str:
+        """Short: what it says, and where to read on. The fields are many pages."""
+        where = f", {self.output_dir}" if self.output_dir else ""
+        return f"<TrainingResult: {self.headline}; {self.cost.calls:,} calls{where}; print(result.summary()) says more>"
+
     def _repr_html_(self) -> str:
         changes = html.escape(self.diff())
         details = f"<details><summary>What changed</summary><pre>{changes}</pre></details>" if changes else ""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
-from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.record import new_id
 from agentlightning.data.resource import Policy
@@ -33,7 +32,7 @@ from agentlightning.trainer.config_sections import TrainerSection
 from agentlightning.trainer.earlier import keep_earlier
 from agentlightning.trainer.inspection import Inspection, inspect_agent
 from agentlightning.trainer.interrupt import Interrupt
-from agentlightning.trainer.learning import predictor
+from agentlightning.trainer.learning import loaded_predict, predictor, saved_predict
 from agentlightning.trainer.live import live_tasks
 from agentlightning.trainer.measure import Measurement, measure
 from agentlightning.trainer.own_loop import on_own_loop
@@ -184,6 +183,7 @@ class Trainer:
             )
 
     async def _train(self, splits: TaskSplits, resume: str | bool) -> TrainingResult:
+        self._saved_predict()  # what cannot be saved is better refused now than when all is paid
         async with self._store() as store:
             run_id = await _run_to_resume(store, resume) if resume else new_id("run")
             async with self._weights(run_id) as weights:
@@ -254,7 +254,7 @@ class Trainer:
         if weights is not None:
             await weights.publish(result.policy, folder / WEIGHTS_FOLDER)
             engine = SavedEngine(saved_spec(self.config), self._trained())
-        save_policy(result.policy, folder, result=result, predict=self._predict_path(), engine=engine)
+        save_policy(result.policy, folder, result=result, engine=engine, **self._saved_predict())
         with draft(folder) as file:
             file.file.write(result.to_json())
             file.publish(folder / "result.json")
@@ -270,10 +270,9 @@ class Trainer:
         custom = self._custom()
         return predictor(custom) if custom else None
 
-    def _predict_path(self) -> str | None:
-        """Where the class is whose `predict` a saved policy needs."""
-        kind = type(self._custom()) if self._custom() else None
-        return f"{kind.__module__}:{kind.__qualname__}" if kind else None
+    def _saved_predict(self) -> dict[str, Any]:
+        custom = self._custom()
+        return saved_predict(custom) if custom else {}
 
 
 def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
@@ -291,8 +290,7 @@ def load_optimized_agent(path: str | Path, agent: Any) -> WrappedAgent:
             f"the policy in {str(path)!r} was made for {', '.join(sorted(made_for))}, and this agent is called "
             f"{wrapped.agent_id!r}. If it is the same agent renamed: wrap_agent(agent, name={sorted(made_for)[0]!r})."
         )
-    predict = predictor(ALGORITHMS.load(saved.predict)()) if saved.predict else None
-    return wrapped.steered(policy, predict, saved_weights(path, saved.engine))
+    return wrapped.steered(policy, loaded_predict(saved), saved_weights(path, saved.engine))
 
 
 async def _run_to_resume(store: Store, resume: str | bool) -> str:
