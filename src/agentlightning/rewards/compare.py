@@ -92,6 +92,8 @@ def same(expected: Any, actual: Any) -> bool:
     """Equality of two values that are neither lists nor mappings. Text may stand for a number, true, false or null."""
     if expected is None or isinstance(expected, bool):
         return actual is expected or (isinstance(actual, str) and normalised(actual) in _SPELLINGS[expected])
+    if type(expected) is str and expected == actual:
+        return True
     left, right = as_number(expected), as_number(actual)
     if left and right:
         return _equal(left, right)

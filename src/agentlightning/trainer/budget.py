@@ -21,6 +21,9 @@ from agentlightning.models.ledger import Ledger, Role
 _BY_ANSWER = ("usd", "tokens", "minutes")
 """Caps on what is known only when a call has been answered."""
 
+_OTHERS: dict[Role, str] = {"task": "optimizer_calls", "optimizer": "task_calls", "judge": "task_calls"}
+"""The cap that a call of a role does not count for."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The caps; None means no cap. `calls` counts task, optimiser and judge calls together."""
@@ -44,6 +47,7 @@ class Budget:
     def __init__(self, limits: Limits, ledger: Ledger, parent: Budget | None = None, *, max_in_flight: int = 1) -> None:
         """`max_in_flight` rollouts share the time."""
         self.limits = limits
+        self._caps = [(name, cap) for name, cap in msgspec.structs.asdict(limits).items() if cap is not None]
         self.ledger = ledger
         self.parent = parent
         self.reserved_calls = 0
@@ -166,26 +170,31 @@ class Budget:
         return ", ".join(f"{name} ≤ {value:g}" for name, value in named.items()) or "no cap"
 
     def _exceeded(self, role: Role) -> str | None:
-        limits, cost = self.limits, self.ledger.snapshot()
-        spent, helping = sum(self._admitted.values()), self._admitted["optimizer"] + self._admitted["judge"]
-        kept = {name: self.reserved_calls * mean for name, mean in self._per_call().items()}
-        checks: list[tuple[str, float | None, float]] = [
-            ("calls", _less(limits.calls, self.reserved_calls), spent),
-            ("usd", _less(limits.usd, kept["usd"]), cost.usd or 0.0),
-            ("tokens", _less(limits.tokens, kept["tokens"]), cost.input_tokens + cost.output_tokens),
-            ("minutes", _less(limits.minutes, kept["minutes"]), self._minutes),
-        ]
-        if role == "task":
-            checks.append(("task_calls", _less(limits.task_calls, self.reserved_calls), self._admitted["task"]))
-        else:
-            checks.append(("optimizer_calls", limits.optimizer_calls, helping))
-        for name, limit, used in checks:
-            if limit is not None and used >= limit:
-                aside = kept.get(name, float(self.reserved_calls))
-                is_kept = aside and name != "optimizer_calls"
-                reserve = f" (and {_amount(aside)} kept for the held-out test)" if is_kept else ""
-                return f"the budget of {name} is spent: {_amount(used)} of {_amount(limit)}{reserve}"
+        """Asked at every call, from the agent's threads, so only what is capped is looked at."""
+        for name, limit in self._caps:
+            if name == _OTHERS[role]:
+                continue
+            kept = self._kept(name) if self.reserved_calls else 0.0
+            used = self._used(name)
+            if used >= max(0, limit - kept):
+                reserve = f" (and {_amount(kept)} kept for the held-out test)" if kept else ""
+                return f"the budget of {name} is spent: {_amount(used)} of {_amount(max(0, limit - kept))}{reserve}"
         return None
+
+    def _kept(self, name: str) -> float:
+        """What is reserved of a cap."""
+        if name == "optimizer_calls":
+            return 0.0
+        return self.reserved_calls * (self._per_call()[name] if name in _BY_ANSWER else 1.0)
+
+    def _used(self, name: str) -> float:
+        if name == "minutes":
+            return self._minutes
+        if name in ("usd", "tokens"):
+            return getattr(self.ledger.snapshot(), name) or 0.0
+        admitted = self._admitted
+        of_others = 0 if name == "task_calls" else admitted["optimizer"] + admitted["judge"]
+        return of_others + (0 if name == "optimizer_calls" else admitted["task"])
 
 
 _SPENDING: ContextVar[Budget | None] = ContextVar("agentlightning_budget", default=None)
@@ -209,10 +218,6 @@ def spent_from(whole: Budget) -> Budget:
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _less(limit: float | None, reserved: float) -> float | None:
-    return None if limit is None else max(0, limit - reserved)
 
 
 def limits_from(given: Any) -> Limits:

@@ -143,7 +143,8 @@ class Runner:
         for step in steps:
             self._count(step, budget)
         usd = self._usd.pop(trajectory.id, None)
-        budget.rollout_ended(len(steps), seconds=trajectory.seconds or 0.0, tokens=_num_tokens(steps), usd=usd or 0.0)
+        tokens = _total_usage(steps).total_tokens
+        budget.rollout_ended(len(steps), seconds=trajectory.seconds or 0.0, tokens=tokens, usd=usd or 0.0)
 
     def close(self) -> None:
         self.journal.flush()
@@ -161,9 +162,10 @@ class Runner:
         if self._weights is not None:
             self._weights.forget(recorder.rollout_id)
         steps = self._all_steps(recorder)
+        usage = _total_usage(steps)
         usd = self._usd.pop(recorder.rollout_id, None)
         num_calls = sum(step.kind == "model" for step in steps)
-        budget.rollout_ended(num_calls, seconds=seconds, tokens=_num_tokens(steps), usd=usd or 0.0)
+        budget.rollout_ended(num_calls, seconds=seconds, tokens=usage.total_tokens, usd=usd or 0.0)
         trajectory = Trajectory(
             id=recorder.rollout_id,
             agent_id=self.agent.agent_id,
@@ -184,7 +186,7 @@ class Runner:
             metadata=plan.task.metadata,
             steps=steps,
             rewards=[given for given in scope.rewards if given.is_metric or not scope.reward_error],
-            usage=_total_usage(steps),
+            usage=usage,
             usd=usd,
         )
         if status == "stopped":
@@ -296,11 +298,6 @@ def _admit(budget: Budget) -> None:
 def _deserves_retry(trajectory: Trajectory) -> bool:
     step = model_failure(trajectory)
     return step is not None and (step.status is None or step.status in _TRANSIENT or step.status >= 500)
-
-
-def _num_tokens(steps: list[Step]) -> int:
-    usage = _total_usage(steps)
-    return usage.input_tokens + usage.output_tokens
 
 
 def _total_usage(steps: list[Step]) -> Usage:
