@@ -94,6 +94,26 @@ def failing(question: str) -> str:
     return parrot(question)
 
 
+def dying_in_a_call(question: str) -> str:
+    """Its process ends while the model is thinking."""
+    if question == "die":
+        threading.Timer(0.3, os._exit, [7]).start()
+    return parrot(question)
+
+
+def break_down(word: str) -> str:
+    if word == "die":
+        os._exit(7)
+    return word
+
+
+tool_that_breaks_down = step(kind="tool", name="break_down")(break_down)
+
+
+def dying_in_a_tool(question: str) -> str:
+    return tool_that_breaks_down(question)
+
+
 def parent(question: str) -> str:
     """Starts a program and does not wait for it, then waits itself."""
     pid_file = Path(os.environ["PID_FILE"])

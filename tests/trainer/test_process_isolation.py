@@ -291,6 +291,22 @@ def test_a_call_under_way_at_the_time_out_is_on_record(server: FakeOpenAI, tmp_p
     assert late.steps[0].is_partial and late.steps[0].call is not None
 
 
+@pytest.mark.parametrize("agent", [agents.dying_in_a_call, agents.dying_in_a_tool])
+def test_what_was_under_way_when_a_worker_died_is_on_record(server: FakeOpenAI, tmp_path: Path, agent: Any) -> None:
+    server.next_reply("one")
+    server.hang(60)
+    done = measured(agent, tmp_path, ["live", "die"], num_workers=1)
+    dead = done.trajectories[1]
+    assert dead.status == "failed" and "exit status 7" in (dead.error or "") and dead.reward == 0.0
+    last = dead.steps[-1]
+    assert last.is_partial and last.error is None and last.latency_seconds is None
+    if agent is agents.dying_in_a_call:
+        assert last.call is not None and last.call.messages[-1]["content"] == "die"
+    else:
+        assert (last.kind, last.name, last.arguments) == ("tool", "break_down", {"word": "die"})
+    assert [step.is_partial for step in done.trajectories[0].steps].count(True) == 0
+
+
 def test_what_a_hung_agent_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PID_FILE", str(tmp_path / "pids"))
     with pytest.raises(AgentError, match="no answer after 3 s"):

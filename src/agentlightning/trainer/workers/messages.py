@@ -88,6 +88,19 @@ class NotLoaded(_Message, frozen=True):
     why: str
 
 
+class Opened(_Message, frozen=True):
+    """A call begins. It is told so that there is something to see of it should the process die before its end."""
+
+    index: int
+    agent: str
+    dialect: str = ""
+    """Of a model call: its dialect, where it goes, and the request as the agent wrote it."""
+    url: str = ""
+    body: bytes = b""
+    step: Step | None = None
+    """Of a tool or an inner function: the step as far as it is known."""
+
+
 class Stepped(_Message, frozen=True):
     """A call ended, or will not end any more."""
 
@@ -151,7 +164,7 @@ class Ended(_Message, frozen=True):
 
 FromRun = Load | Begin | BeginAround | Told | GiveUp
 FromWorker = (
-    Loaded | NotLoaded | Stepped | Rewarded | AskAdmit | AskPredict | AskReply | AskTape | NoLonger | Ended
+    Loaded | NotLoaded | Opened | Stepped | Rewarded | AskAdmit | AskPredict | AskReply | AskTape | NoLonger | Ended
 )  # fmt: skip
 
 

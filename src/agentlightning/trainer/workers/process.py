@@ -23,7 +23,10 @@ import msgspec
 from agentlightning import offspring
 from agentlightning.adapters.wrap import WrappedAgent
 from agentlightning.data.call import Reply
+from agentlightning.data.trajectory import Step
 from agentlightning.errors import AgentError, RolloutStopped
+from agentlightning.interception.dialects import dialects
+from agentlightning.interception.exchange import Exchange
 from agentlightning.interception.scope import Scope, entered
 from agentlightning.interception.tape import Tape
 from agentlightning.interception.tools import ToolModes
@@ -43,6 +46,14 @@ class Job(msgspec.Struct):
     scope: Scope
     outcome: asyncio.Future[m.Ended]
     loop: asyncio.AbstractEventLoop
+    open: dict[int, m.Opened] = msgspec.field(default_factory=dict[int, m.Opened])
+    """Calls that have begun and not ended."""
+
+    def tell_open(self) -> None:
+        """Put them on record as far as they are known: the worker is gone and will not end them."""
+        for begun in self.open.values():
+            if (recorder := self.scope.recorder) is not None:
+                recorder.add(_unfinished(begun, recorder.rollout_id))
 
 
 class WorkerProcess:
@@ -112,6 +123,8 @@ class WorkerProcess:
             except OSError:  # it has ended meanwhile; the next read tells
                 continue
         text = f"the worker process that ran it {self._ending()}"
+        if self._job is not None:
+            self._job.tell_open()
         self._settle(m.Ended("failed", error=text))
         for future in list(self._asked.values()):
             future.cancel()
@@ -135,7 +148,10 @@ class WorkerProcess:
             case _ if job is None:
                 if (number := getattr(message, "number", None)) is not None:
                     self._channel.send(raised(number, RolloutStopped("the rollout has ended")))
+            case m.Opened():
+                job.open[message.index] = message
             case m.Stepped(step=step, endpoint=endpoint):
+                job.open.pop(step.index, None)
                 assert job.scope.recorder is not None
                 job.scope.recorder.add(step, endpoint)
             case m.Rewarded(reward=reward, error=error):
@@ -220,6 +236,15 @@ class WorkerProcess:
         name = signal.Signals(-status).name
         hint = ". Was there too little memory?" if name == "SIGKILL" else ""
         return f"was ended by signal {name}{hint}"
+
+
+def _unfinished(begun: m.Opened, rollout_id: str) -> Step:
+    if begun.step is not None:
+        return begun.step
+    [dialect] = [dialect for dialect in dialects() if dialect.name == begun.dialect]
+    call = Exchange(index=begun.index, agent=begun.agent, dialect=dialect, url=begun.url, headers={}, body=begun.body)
+    step = call.to_step(rollout_id, f"{rollout_id}.{begun.index}")
+    return msgspec.structs.replace(step, error=None)  # not the model failed: nobody waited for its answer
 
 
 def _preparation(origin: Origin) -> dict[str, Any]:

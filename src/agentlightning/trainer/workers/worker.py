@@ -27,7 +27,7 @@ from agentlightning.errors import RolloutStopped
 from agentlightning.gateway.handover import LoopbackHandover
 from agentlightning.interception.endpoint import LOOK_AGAIN_SECONDS, seen_endpoint
 from agentlightning.interception.exchange import Exchange
-from agentlightning.interception.recorder import Entry, Recorder, plain
+from agentlightning.interception.recorder import Entry, Recorder, Span, plain
 from agentlightning.interception.scope import Scope, entered
 from agentlightning.interception.tools import ToolModes
 from agentlightning.trainer.execution import call_around, describe_failure, to_the_end
@@ -41,6 +41,25 @@ _UNGUARDED = (
     'if __name__ == "__main__":'
 )
 _LOAD_TAIL = 3000
+
+
+class _Telling(Recorder):
+    """Tells the run of what begins, too: if this process dies in the middle of it, that is what is left to see."""
+
+    def __init__(self, rollout_id: str, channel: m.Channel, *, on_end: Callable[[Recorder, Entry], None]) -> None:
+        super().__init__(rollout_id, on_end=on_end)
+        self._channel = channel
+
+    def open_call(self, **call: Any) -> Exchange:
+        entry = super().open_call(**call)
+        dialect, url = entry.dialect.name, str(entry.url)
+        self._channel.send(m.Opened(entry.index, entry.agent, dialect, url, entry.original_body))
+        return entry
+
+    def open_span(self, **span: Any) -> Span:
+        entry = super().open_span(**span)
+        self._channel.send(m.Opened(entry.index, entry.agent, step=self.step(entry)))
+        return entry
 
 
 class Worker:
@@ -83,7 +102,7 @@ class Worker:
         offspring.signal_group(os.getpid())
 
     def _rollout(self, agent: WrappedAgent, begin: m.Begin) -> m.Ended:
-        recorder = self._recorder = Recorder(begin.rollout_id, on_end=self._step_ended)
+        recorder = self._recorder = _Telling(begin.rollout_id, self._channel, on_end=self._step_ended)
         scope = Scope(
             agent.agent_id,
             policy=begin.policy,
