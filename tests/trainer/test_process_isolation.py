@@ -343,11 +343,26 @@ def test_no_process_is_left_when_the_run_is_killed(tmp_path: Path, question: str
 
 
 def test_an_agent_that_workers_cannot_find_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="no variable of a module, and it cannot be pickled") as refused:
+    with pytest.raises(AgentError, match="no variable of a module, and cannot be pickled") as refused:
         measured(lambda question: question, tmp_path, ["one", "two"])
     assert "isolation: thread" in str(refused.value)
     with pytest.raises(AgentError, match="cannot find set_up or tear_down"):
         measured(wrap_agent(agents.parrot, set_up=lambda: None), tmp_path, ["one", "two"])
+
+
+@pytest.mark.parametrize("is_piped", [True, False])
+def test_an_agent_typed_in_a_notebook_or_at_a_prompt_is_refused_with_what_to_do(tmp_path: Path, is_piped: bool) -> None:
+    program = (
+        "from agentlightning import Trainer, wrap_agent\n"
+        "def typed(question: str) -> str:\n    return question\n"
+        "Trainer(wrap_agent(typed), isolation='process', progress=False).evaluate(['one'])\n"
+    )
+    command = [sys.executable, "-"] if is_piped else [sys.executable, "-c", program]
+    given = program if is_piped else ""
+    done = subprocess.run(command, input=given, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    said = done.stderr
+    assert "cannot find 'typed': it is defined in a notebook, at a prompt or in a program that is no file" in said
+    assert "Define it" in said and "at the top of a file" in said and "isolation: thread" in said
 
 
 def test_an_agent_whose_file_fails_in_a_worker_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

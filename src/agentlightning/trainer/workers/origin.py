@@ -18,6 +18,8 @@ import msgspec
 from agentlightning.adapters.wrap import WrappedAgent, wrap_agent
 from agentlightning.errors import AgentError
 
+_TYPED = "it is defined in a notebook, at a prompt or in a program that is no file"
+
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where an agent comes from: one of `source`, `module` with `name`, and `pickled`."""
@@ -68,9 +70,12 @@ def load_origin(origin: Origin) -> WrappedAgent:
 
 def _pickled(agent: WrappedAgent, value: Any, what: str) -> bytes:
     try:
-        return pickle.dumps(value)
+        pickled = pickle.dumps(value)
     except Exception as error:
-        raise AgentError(_not_found(value, what, error)) from error
+        raise AgentError(_not_found(what, _why_not(value, error))) from error
+    if b"__main__" in pickled and not _can_be_imported(sys.modules["__main__"]):  # by name, and the name is nowhere
+        raise AgentError(_not_found(what, _TYPED))
+    return pickled
 
 
 def _named(module: str, name: str) -> Any:
@@ -103,12 +108,18 @@ def _can_be_imported(module: Any) -> bool:
     return module.__spec__ is not None and not module.__name__.startswith("agentlightning_user_")
 
 
-def _not_found(value: Any, what: str, error: Exception) -> str:
-    is_from_main = getattr(value, "__module__", None) == "__main__"
-    is_typed = is_from_main and not getattr(sys.modules["__main__"], "__file__", None)
-    why = "it is defined in a notebook or at a prompt" if is_typed else f"{type(error).__name__}: {error}"
+def _why_not(value: Any, error: Exception) -> str:
+    is_typed = getattr(value, "__module__", None) == "__main__" and not _can_be_imported(sys.modules["__main__"])
     return (
-        f"isolation: process runs the agent in worker processes, and they cannot find {what}: it is no variable of a "
-        f"module, and it cannot be pickled ({why}).\n    Define it (or, for an agent, a function without parameters "
-        "that makes it) at the top of a file, and wrap that, or name it as agent.path; or use isolation: thread."
+        _TYPED
+        if is_typed
+        else f"it is no variable of a module, and cannot be pickled ({type(error).__name__}: {error})"
+    )
+
+
+def _not_found(what: str, why: str) -> str:
+    return (
+        f"isolation: process runs the agent in worker processes, and they cannot find {what}: {why}.\n"
+        "    Define it (or, for an agent, a function without parameters that makes it) at the top of a file, and wrap "
+        "that, or name it as agent.path; or use isolation: thread."
     )
