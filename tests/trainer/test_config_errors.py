@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from agentlightning.errors import ConfigError
+from agentlightning import Trainer
+from agentlightning.errors import ConfigError, DataError
 from agentlightning.trainer.config import config_from, load_config
+from agentlightning.trainer.resolve import load_agent, resolve_stages
 
 
 @pytest.fixture(autouse=True)
@@ -212,3 +214,41 @@ def test_python_data_is_told_the_key_alone():
 def test_a_config_error_is_a_value_error():
     with pytest.raises(ValueError, match="unknown key 'x'"):
         config_from({"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("agent: {path: it.py:tirage}", "it.yaml line 1: 'it.py:tirage': there is no 'tirage' in it. Did you mean"),
+        ("agent:\n  path: ti.py", "it.yaml line 2: there is no file 'ti.py'"),
+        ("agent:\n  path: it.py:triage\n  type: langchian", "it.yaml line 3: unknown adapter 'langchian'."),
+        ("agent: {path: it.py:triage}\nalgorithm:\n  - apo\n  - {name: ap}", "it.yaml line 4: unknown algorithm 'ap'."),
+        (
+            "agent: {path: it.py:triage}\nalgorithm:\n  - {name: apo, params: {round: 3}}",
+            "it.yaml line 3: algorithm 'apo' has no parameter 'round'. Did you mean 'rounds'?",
+        ),
+        (
+            "agent: {path: it.py:triage}\nalgorithm:\n  - parallel: [apo, gepa]",
+            "it.yaml line 3: stage 1-apo runs in parallel with others: say for which agents",
+        ),
+        ("agent: {path: it.py:triage}\n\nreward: exct_match", "it.yaml line 3: unknown reward 'exct_match'."),
+        ("agent: {path: it.py:triage}\ntasks: t.jsonl", "it.yaml line 2: there is no task file "),
+    ],
+)
+def test_what_a_key_names_and_is_not_there_is_told_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "it.py").write_text("def triage(ticket: str) -> str:\n    return ticket\n")
+    (tmp_path / "it.yaml").write_text(text)
+    folders = {"data_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out")}
+    with pytest.raises((ConfigError, DataError)) as refused:
+        config = load_config("it.yaml", [f"trainer.{key}={value}" for key, value in folders.items()])
+        Trainer(load_agent(config).agent, config=config, progress=False).train(None if "tasks" in text else ["a"])
+    assert str(refused.value).startswith(said)
+
+
+def test_an_override_or_what_python_set_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_text("algorithm: apo\n")
+    config = load_config("it.yaml", ["algorithm=apoo"])
+    with pytest.raises(ConfigError, match=r"^override algorithm: unknown algorithm 'apoo'"):
+        resolve_stages(None, config)
+    with pytest.raises(ConfigError, match=r"^unknown algorithm 'apooo'"):
+        resolve_stages(None, config.replace({"algorithm": "apooo"}))

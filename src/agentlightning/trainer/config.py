@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
-from agentlightning.errors import ConfigError
+from agentlightning.errors import ConfigError, DataError, MissingExtra
 from agentlightning.trainer.config_engine import EngineSection, engine_long_form
 from agentlightning.trainer.config_layers import Layers, layers_of, read_layers
 from agentlightning.trainer.config_overrides import Setting, apply_setting, from_environment, from_overrides, key_path
@@ -47,6 +48,24 @@ from agentlightning.trainer.tasks import LIVE
 
 _FROM_TEXT = ("int_type", "float_type", "bool_type")
 """What pydantic says of a text where a number, or true or false, should stand."""
+
+
+class Places:
+    """Where each key was written. No part of what a configuration says: two that say the same are equal."""
+
+    def __init__(self, of: Callable[[KeyPath], str | None]) -> None:
+        self.of = of
+
+    def without(self, replaced: Set[KeyPath]) -> Places:
+        """Those of keys that were not set in Python since."""
+        return Places(
+            lambda path: None if any(path[: len(k)] == k or k[: len(path)] == path for k in replaced) else self.of(path)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 class Config(Section):
@@ -85,18 +104,31 @@ class Config(Section):
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
     _written: Written = PrivateAttr(default_factory=dict)
+    _places: Places = PrivateAttr(default_factory=lambda: Places(lambda path: None))
 
     @property
     def base_dir(self) -> Path:
         """Where relative paths start, those of defaults and overrides too: the file's folder, else the current one."""
         return self._base_dir
 
-    def at(self, base_dir: Path, written: Written | None = None) -> Config:
+    def at(self, base_dir: Path, written: Written | None = None, places: Places | None = None) -> Config:
         """The same configuration with its relative paths starting at another folder; `written` as `fill_in` gave it."""
         moved = self.model_copy()
         moved._base_dir = base_dir
         moved._written = self._written if written is None else written
+        moved._places = self._places if places is None else places
         return moved
+
+    @contextmanager
+    def naming(self, *path: str | int) -> Generator[None]:
+        """An error about what a key names, found in this block, begins with where the key was written."""
+        try:
+            yield
+        except (ConfigError, DataError, MissingExtra) as error:
+            place = self._places.of(path)
+            if place is None or str(error).startswith(place):
+                raise
+            raise type(error)(f"{place}: {error}") from error.__cause__
 
     def path_to(self, path: str) -> Path:
         """A path of this configuration as an absolute one."""
@@ -128,7 +160,7 @@ class Config(Section):
         """This configuration with some keys set: `{"trainer.max_epochs": 5}`. Raises ConfigError like any other."""
         settings = [Setting(key_path(key), value, key) for key, value in values.items()]
         changed = _validated(Layers("", self.model_dump(exclude_none=True), {}), settings, self._written)
-        return changed.at(self.base_dir, self._written)
+        return changed.at(self.base_dir, self._written, self._places.without({setting.path for setting in settings}))
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
@@ -167,7 +199,8 @@ def _build(layers: Layers, settings: Sequence[Setting], base_dir: Path, env: Map
     for setting in settings:  # what a shell handed over is not filled in again
         data = _long_form(apply_setting(data, setting._replace(value=escaped(setting.value))))
     data, written = fill_in(data, env, lambda path: _place(path, settings, layers))
-    return _validated(layers._replace(data=data), settings, written, is_laid=True).at(base_dir, written)
+    made = _validated(layers._replace(data=data), settings, written, is_laid=True)
+    return made.at(base_dir, written, Places(lambda path: _place(path, settings, layers)))
 
 
 def _validated(layers: Layers, settings: Sequence[Setting], written: Written, *, is_laid: bool = False) -> Config:

@@ -48,10 +48,11 @@ def groups_of(stages: Sequence[PlannedStage]) -> list[list[PlannedStage]]:
 def resolve_stages(given: Any, config: Config) -> list[PlannedStage]:
     """The stages of a run: `given` (what the Trainer or the agent was told) or the config's, else APO."""
     entries: Sequence[Any] = config.algorithm or _as_list(given) or ["apo"]
-    stages = [_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
+    stages = [_placed_stage(entry, index, config) for index, entry in enumerate(entries, start=1)]
     _check_rewards([entry for entry in entries if isinstance(entry, Stage)])
-    for group in groups_of(stages):
-        _check_group(group)
+    with config.naming("algorithm"):
+        for group in groups_of(stages):
+            _check_group(group)
     return stages
 
 
@@ -129,14 +130,21 @@ def load_agent(config: Config) -> LoadedAgent:
         found = wrap_agent(program, "process", tools=config.agent.tool_specs())
         found.surround(**around)
         return LoadedAgent(found)
-    module, name = module_of(path, config.base_dir)
-    found = named(module, name, path) if name else obvious(module, path, config.agent.type)
+    with config.naming("agent", "path"):
+        module, name = module_of(path, config.base_dir)
+        found = named(module, name, path) if name else obvious(module, path, config.agent.type)
     if not isinstance(found, WrappedAgent):
-        found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
+        with config.naming("agent", "type"):
+            found = wrap_agent(found, config.agent.type, tools=config.agent.tool_specs())
     found.surround(**around)
     words = {key: getattr(config.agent, key) for key in ("path", "type", "set_up", "tear_down")}
     found.source = {key: word for key, word in words.items() if word} | {"base_dir": str(config.base_dir.resolve())}
     return LoadedAgent(found, getattr(module, "tasks", None), reward_of(module))
+
+
+def _placed_stage(entry: Any, index: int, config: Config) -> PlannedStage:
+    with config.naming("algorithm", index - 1):
+        return _stage(entry, index, config)
 
 
 def _stage(entry: Any, index: int, config: Config) -> PlannedStage:

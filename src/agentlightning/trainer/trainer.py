@@ -152,7 +152,10 @@ class Trainer:
             raise ConfigError("no tasks: call trainer.train(tasks=[…]), or set tasks in the config to a file.")
         if isinstance(source, dict):
             source = {split: self._with_live(given) for split, given in source.items()}
-        return load_task_splits(self._with_live(source))
+        if tasks is not None or "tasks" in self.objects:
+            return load_task_splits(self._with_live(source))
+        with self.config.naming("tasks"):
+            return load_task_splits(self._with_live(source))
 
     def _with_live(self, source: Any) -> Any:
         return on_own_loop(self._live_tasks) if isinstance(source, str) and source == LIVE else source
@@ -242,7 +245,8 @@ class Trainer:
         for given in (self.objects.get("reward"), self.config.reward, self.agent.reward):
             if given is not None:
                 is_named = isinstance(given, str | list)
-                return resolve_reward(given, self.config.base_dir) if is_named else given
+                with self.config.naming("reward"):
+                    return resolve_reward(given, self.config.base_dir) if is_named else given
         return None
 
     async def _write(self, result: TrainingResult, store: Store, weights: Weights | None) -> None:

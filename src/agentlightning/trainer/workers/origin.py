@@ -109,12 +109,9 @@ def _can_be_imported(module: Any) -> bool:
 
 
 def _why_not(value: Any, error: Exception) -> str:
-    is_typed = getattr(value, "__module__", None) == "__main__" and not _can_be_imported(sys.modules["__main__"])
-    return (
-        _TYPED
-        if is_typed
-        else f"it is no variable of a module, and cannot be pickled ({type(error).__name__}: {error})"
-    )
+    if getattr(value, "__module__", None) == "__main__" and not _can_be_imported(sys.modules["__main__"]):
+        return _TYPED
+    return f"it is no variable of a module, and cannot be pickled ({type(error).__name__}: {error})"
 
 
 def _not_found(what: str, why: str) -> str:
