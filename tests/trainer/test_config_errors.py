@@ -229,7 +229,7 @@ def test_a_config_error_is_a_value_error():
         ),
         (
             "agent: {path: it.py:triage}\nalgorithm:\n  - parallel: [apo, gepa]",
-            "it.yaml line 3: stage 1-apo runs in parallel with others: say for which agents",
+            "it.yaml line 2: stage 1-apo runs in parallel with others: say for which agents",
         ),
         ("agent: {path: it.py:triage}\n\nreward: exct_match", "it.yaml line 3: unknown reward 'exct_match'."),
         ("agent: {path: it.py:triage}\ntasks: t.jsonl", "it.yaml line 2: there is no task file "),

@@ -105,3 +105,23 @@ def test_the_history_is_a_tree_of_versions() -> None:
         "   └─ p-3 accepted: idea of p-3",
         "      └─ p-1 rejected: idea of p-1",
     ]
+
+
+def test_a_version_proposed_again_and_the_original_come_back_to_stand_once_in_the_tree() -> None:
+    entries = [
+        ("p-1", "original", "refused"),
+        ("p-1", "original", "accepted"),
+        ("p-2", "p-1", "rejected"),
+        ("original", "p-1", "rejected"),
+        ("p-2", "p-1", "refused"),
+    ]
+    history = [
+        HistoryEntry(policy_id=id, parent_id=parent, decision=decision, reason="r")  # pyright: ignore[reportArgumentType]
+        for id, parent, decision in entries
+    ]
+    assert TrainingResult(policy=Policy(), verdict="improved", history=history).tree().splitlines() == [
+        "original",
+        "└─ p-1 accepted (proposed 2 times)",
+        "   ├─ p-2 rejected (proposed 2 times)",
+        "   └─ original rejected",
+    ]

@@ -32,6 +32,11 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     notes: list[str] = []
 
+    def __repr__(self) -> str:
+        """Short: every trajectory is in the fields."""
+        mean = "nothing judged" if self.mean is None else f"mean reward {wording.number(self.mean)}"
+        return f"<Measurement of {self.policy_id}: {mean} on {wording.counted(len(self.scores), 'task')}>"
+
     def summary(self) -> str:
         """A few lines for people: the mean, what is missing, the lowest scores and why."""
         mean = "nothing could be judged" if self.mean is None else f"mean reward {wording.number(self.mean)}"

@@ -15,6 +15,7 @@ Table = Literal["tasks", "history"]
 _TASKS = ("task_id", "split", "outcome", "baseline_reward", "final_reward", "difference", "input", "expected",
           "baseline_output", "final_output", "baseline_reason", "final_reason")  # fmt: skip
 _HISTORY = ("policy_id", "parent_id", "decision", "reason", "stage", "iteration", "validation_mean", "site", "idea")
+_WEIGHT = {"refused": 0, "rejected": 1, "accepted": 2}
 _COLOURS = {"accepted": "tab:green", "rejected": "tab:gray"}
 
 
@@ -108,27 +109,33 @@ def _needed(module: str, what: str, extra: str) -> Any:
 
 
 def tree(result: Any) -> str:
-    """The history as a tree: each version under its parent, in the order in which they were decided."""
-    children: dict[str, list[Any]] = {}
+    """The history as a tree: each version under its parent, in the order in which they were decided.
+
+    A version proposed several times from one parent stands there once, with what was decided in the end.
+    """
+    children: dict[str, dict[str, list[Any]]] = {}
     for entry in result.history:
-        children.setdefault(entry.parent_id, []).append(entry)
+        children.setdefault(entry.parent_id, {}).setdefault(entry.policy_id, []).append(entry)
     known = {entry.policy_id for entry in result.history}
+    first = [entry.parent_id for entry in result.history[:1]]  # which may be come back to, and so be known itself
     lines: list[str] = []
-    for root in [parent for parent in children if parent not in known]:
+    for root in dict.fromkeys([*first, *(parent for parent in children if parent not in known)]):
         lines.append(root)
         lines += _branches(root, children, "", {root})
     return "\n".join(lines)
 
 
-def _branches(parent: str, children: dict[str, list[Any]], indent: str, shown: set[str]) -> list[str]:
-    """A version decided about twice (tried, and later come back to) has its branches where it stands first."""
+def _branches(parent: str, children: dict[str, dict[str, list[Any]]], indent: str, shown: set[str]) -> list[str]:
+    """A version come back to from another one has its branches where it stands first."""
     lines: list[str] = []
-    entries = children.get(parent, [])
-    for entry in entries:
-        is_last = entry is entries[-1]
+    versions = list(children.get(parent, {}).values())
+    for entries in versions:
+        is_last = entries is versions[-1]
+        entry = max(entries, key=lambda entry: _WEIGHT[entry.decision])
         score = "" if entry.validation_mean is None else f" {wording.number(entry.validation_mean)}"
         idea = f": {' '.join(entry.idea.split())[:100]}" if entry.idea else ""
-        lines.append(f"{indent}{'└─' if is_last else '├─'} {entry.policy_id} {entry.decision}{score}{idea}")
+        often = f" (proposed {len(entries)} times)" if len(entries) > 1 else ""
+        lines.append(f"{indent}{'└─' if is_last else '├─'} {entry.policy_id} {entry.decision}{score}{idea}{often}")
         if entry.policy_id not in shown:
             shown.add(entry.policy_id)
             lines += _branches(entry.policy_id, children, indent + ("   " if is_last else "│  "), shown)
