@@ -6,8 +6,6 @@ import asyncio
 import inspect
 from typing import Any
 
-from pydantic_core import PydanticSerializationError
-
 from agentlightning.algorithms import ALGORITHMS
 from agentlightning.algorithms.base import BaseAlgorithm
 from agentlightning.data.call import Call
@@ -53,7 +51,7 @@ def saved_predict(algorithm: BaseAlgorithm[Any]) -> dict[str, Any]:
     kind = type(algorithm)
     try:
         params = algorithm.config.model_dump(mode="json", exclude_defaults=True)
-    except PydanticSerializationError as error:
+    except ValueError as error:  # pydantic's of what JSON cannot say
         raise ConfigError(
             f"algorithm {algorithm.name or kind.__name__} has a predict of its own, so policy.yaml must name its "
             f"settings, and one of them cannot be written there: {error}. Give it by name, or as plain data."
