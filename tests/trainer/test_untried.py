@@ -100,3 +100,16 @@ def test_before_and_after_the_first_rollouts_the_plan_says_what_it_will_take(
     told = capsys.readouterr().err
     assert "proposals: at most about 9 calls of the optimiser, one more for each to be mended" in told
     assert "by the first 2 rollouts one takes 1 call, " in told and "; the baseline about " in told
+
+
+def test_the_plan_says_who_optimises_and_who_would_judge(
+    server: FakeOpenAI, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "sk-x")
+    agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
+    folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out", "progress": "plain"}
+    models = {"optimizer": {"model": "other", "base_url": server.base_url, "api_key_env": "OTHER_KEY"}}
+    Trainer(agent, max_epochs=1, models=models, budget={"calls": 5}, **folders).train(loud_tasks(60))
+    told = capsys.readouterr().err
+    assert f"optimiser: other at {server.base_url} (configured)\n" in told
+    assert "judge, where one is needed: not known yet: the agent's own model, once it is seen\n" in told

@@ -81,12 +81,16 @@ class OwnModels:
 
     def describe(self, role: OwnRole) -> str:
         """Which model, in words."""
-        endpoint = self.endpoint(role)
-        if endpoint is None and role == "optimizer" and self._engine is not None:
-            return f"{self._engine.model} (the model that is trained, as it was)"
+        origin = "configured" if role in self._endpoints else "the agent's own"
+        endpoint = self._endpoints.get(role)
+        if endpoint is None and self.seen is None and self._engine is not None:  # the agent's calls go to the engine
+            endpoint, origin = self.endpoint(role), "configured for the other role"
+            if endpoint is None and role == "optimizer":
+                return f"{self._engine.model} (the model that is trained, as it was)"
+        elif endpoint is None and self.seen is not None:
+            endpoint = endpoint_of(self.seen)
         if endpoint is None:
             return "not known yet: the agent's own model, once it is seen"
-        origin = "configured" if role in self._endpoints else "the agent's own"
         return f"{endpoint.model} at {endpoint.address} ({origin})"
 
     def remember(self, answers: Mapping[str, Reply], look: Look) -> None:

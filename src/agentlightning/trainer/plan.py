@@ -36,9 +36,16 @@ def describe_plan(
         _rollouts(splits, stages, epochs),
         *_proposals(splits, stages, epochs),
         *filter(None, (stage.algorithm.plan_note() for stage in stages)),
-        *dict.fromkeys(f"our own calls: {models.describe(role)}" for role in ("optimizer", "judge")),
+        *_own_models(models),
         f"budget: {budget.describe()}{_prices(config, budget)}",
     ]
+
+
+def _own_models(models: OwnModels) -> list[str]:
+    optimizer, judge = models.describe("optimizer"), models.describe("judge")
+    if optimizer == judge:
+        return [f"optimiser, and judge where one is needed: {optimizer}"]
+    return [f"optimiser: {optimizer}", f"judge, where one is needed: {judge}"]
 
 
 def _prices(config: Config, budget: Budget) -> str:

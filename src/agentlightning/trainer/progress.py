@@ -124,7 +124,7 @@ class ConsoleProgress(Callback):
     def on_run_error(self, error: BaseException) -> None:
         self.close()
         if isinstance(error, KeyboardInterrupt):
-            self._say("stopped; what was done is kept. Carry on with resume=True: trainer.train(tasks, resume=True)")
+            self._say("stopped; what was done is kept. trainer.train(tasks, resume=True) carries on")
 
     def close(self) -> None:
         """Take the bars away."""
