@@ -35,7 +35,7 @@ def test_added_lines_are_those_the_other_does_not_have() -> None:
 def test_a_line_remembers_the_round_and_the_tasks_that_suggested_it() -> None:
     known = ledger(verdict(policy("x"), Policy(), 1.0))
     origin = known.origin(Line("s", "x"))
-    assert origin is not None and (origin.round, origin.idea) == (3, "an idea")
+    assert origin is not None and (origin.round, origin.idea) == (4, "an idea"), "counted from 1, as in the log"
     assert known.suggested_by([Line("s", "x")]) == {"t-1"}
     assert known.origin(Line("s", "Be kind.")) is None
 
@@ -44,7 +44,7 @@ def test_the_record_of_a_candidate_names_its_lines_and_where_they_came_from() ->
     known = ledger(verdict(policy("x"), Policy(), 1.0))
     assert known.edits(Candidate(policy("y"), policy("x"), "swap")) == [
         {"kind": "add", "old": [], "new": "y", "site": "s", "from_rounds": []},
-        {"kind": "delete", "old": ["x"], "new": None, "site": "s", "from_rounds": [3]},
+        {"kind": "delete", "old": ["x"], "new": None, "site": "s", "from_rounds": [4]},
     ]
 
 

@@ -49,6 +49,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reason: str
     stage: str = ""
     iteration: int = 0
+    """The algorithm's own round, counted from 1, as in its log."""
     validation_mean: float | None = None
     """None for a candidate that was refused before it was run."""
     site: str | None = None

@@ -21,7 +21,7 @@ _DOUBT = 8.0
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a line came from: the round that proposed it, the idea, and the tasks whose runs were shown."""
+    """Where a line came from: the round that proposed it (counted from 1), the idea, and the tasks whose runs were shown."""
 
     round: int
     idea: str
@@ -66,7 +66,7 @@ class LineLedger:
             candidate = verdict.candidate
             came = self._changes(candidate.policy, candidate.parent)
             went = self._changes(candidate.parent, candidate.policy)
-            origin = Origin(turn.index, candidate.idea, shown)
+            origin = Origin(turn.index + 1, candidate.idea, shown)
             self._origins = dict.fromkeys(came, origin) | self._origins
             self._credit(came, went, verdict)
 

@@ -114,7 +114,7 @@ class Progress:
             operator=candidate.operator,
             edits=self.ledger.edits(candidate),
             gain=verdict.gain,
-            round=turn.index,
+            round=turn.index + 1,
         )
 
     def _log(self, turn: Turn, asked: Asked, accepted: Verdict | None, search: Search) -> None:

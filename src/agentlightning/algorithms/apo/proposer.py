@@ -215,7 +215,7 @@ class Proposer:
             reason="; ".join(problems),
             idea=proposal.idea,
             site=question.site.id,
-            round=question.round_index,
+            round=question.round_index + 1,
         )
         return None
 
