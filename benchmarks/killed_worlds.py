@@ -141,6 +141,8 @@ def outcome(world: str, folder: Path) -> dict[str, Any]:
         result["policy"].pop("weights", None)
         for entry in result["history"]:
             entry["policy_id"] = entry["parent_id"] = ""
+        for winner in result["winners"]:
+            winner["policy_id"] = ""
     written = (folder / "optimized_results").rglob("*")
     result["files"] = sorted(str(path.relative_to(folder)) for path in written if "weights" not in path.parts)
     return result
