@@ -139,7 +139,7 @@ def test_two_ctrl_c_stop_now_and_leave_no_process(
     result = resumed(tmp_path, agent)
     assert result.verdict == "improved"
     cut_off = 4
-    assert len(server.requests) == result.cost.calls + cut_off
+    assert len(server.requests) == result.cost.calls + cut_off, (len(server.requests), result.cost)
 
 
 def test_ctrl_c_at_a_terminal_does_not_reach_the_workers(server: FakeOpenAI, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _DOUBT = 8.0
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a line came from: the round that proposed it (counted from 1), the idea, and the tasks whose runs were shown."""
+    """Where a line came from: the round (from 1) that proposed it, the idea, and the tasks whose runs were shown."""
 
     round: int
     idea: str

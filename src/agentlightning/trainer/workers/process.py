@@ -123,9 +123,11 @@ class WorkerProcess:
             except OSError:  # it has ended meanwhile; the next read tells
                 continue
         text = f"the worker process that ran it {self._ending()}"
-        if self._job is not None:
+        if not self._is_wanted:  # we ended it, so that says nothing of the agent
+            self._settle(m.Ended("stopped", error=text))
+        elif self._job is not None:
             self._job.tell_open()
-        self._settle(m.Ended("failed", error=text))
+            self._settle(m.Ended("failed", error=text))
         for future in list(self._asked.values()):
             future.cancel()
         for tape, tool, arguments in self._claims:
