@@ -8,7 +8,11 @@ from benchmarks.apo import desk_optimizer, optimizer
 from benchmarks.apo.desks import Desk, fresh_desk
 from benchmarks.apo.worlds import World, fresh_world
 
+from agentlightning.data.resource import Demo
+
 AnyWorld = World | Desk
+Found = tuple[dict[str, str], dict[str, list[Demo]], int]
+"""What a search hands back: texts by agent, worked examples by agent, calls used."""
 
 FAMILIES: dict[str, Callable[[int], AnyWorld]] = {"messages": fresh_world, "desks": fresh_desk}
 

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dspy
-from benchmarks.apo.families import AnyWorld, agent_and_text, propose
-from benchmarks.apo.peer_gepa import Found
+from benchmarks.apo.families import AnyWorld, Found, agent_and_text, propose
 
 from agentlightning.data.resource import Demo
 

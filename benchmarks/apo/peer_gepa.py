@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gepa
-from benchmarks.apo.families import AnyWorld, propose
+from benchmarks.apo.families import AnyWorld, Found, propose
 from gepa.core.adapter import EvaluationBatch
 
-from agentlightning.data.resource import Demo
 from agentlightning.data.task import Task
-
-Found = tuple[dict[str, str], dict[str, list[Demo]], int]
-"""Texts by agent, worked examples by agent, calls used."""
 
 TUNED = {"reflection_minibatch_size": 8, "cache_evaluation": True}
 

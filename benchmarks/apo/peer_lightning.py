@@ -14,8 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.apo.families import AnyWorld, propose
-from benchmarks.apo.peer_gepa import Found
+from benchmarks.apo.families import AnyWorld, Found, propose
 
 PYTHON = os.environ.get("AGENTLIGHTNING_03_PYTHON", "")
 """The python of an environment with agentlightning[apo]==0.3.0."""

@@ -25,10 +25,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
-from benchmarks.apo.families import FAMILIES, AnyWorld
-from benchmarks.apo.peer_dspy import run_dspy_gepa, run_mipro
-from benchmarks.apo.peer_gepa import TUNED, Found, run_gepa
-from benchmarks.apo.peer_lightning import PYTHON, run_lightning
+from benchmarks.apo.families import FAMILIES, AnyWorld, Found
 from benchmarks.apo.simulated import SimulatedSession
 
 from agentlightning.algorithms.apo.algorithm import APO
@@ -37,6 +34,8 @@ BUDGETS = (200, 500, 1000)
 NUM_WORLDS = 45
 Job = tuple[str, str, int, int]
 """Family, method, calls, seed."""
+PYTHON = os.environ.get("AGENTLIGHTNING_03_PYTHON", "")
+"""The python of an environment with agentlightning[apo]==0.3.0."""
 
 
 def run_apo(world: AnyWorld, calls: int) -> Found:
@@ -45,8 +44,35 @@ def run_apo(world: AnyWorld, calls: int) -> Found:
     return {site.agent: found.text_at(site) for site in session.sites}, found.demos, session.budget.spent
 
 
+def run_gepa(world: AnyWorld, calls: int) -> Found:
+    # Peers are imported where they are run: with some of them missing, the others can be measured.
+    from benchmarks.apo import peer_gepa
+
+    return peer_gepa.run_gepa(world, calls)
+
+
 def run_tuned_gepa(world: AnyWorld, calls: int) -> Found:
-    return run_gepa(world, calls, **TUNED)
+    from benchmarks.apo import peer_gepa
+
+    return peer_gepa.run_gepa(world, calls, **peer_gepa.TUNED)
+
+
+def run_dspy_gepa(world: AnyWorld, calls: int) -> Found:
+    from benchmarks.apo import peer_dspy
+
+    return peer_dspy.run_dspy_gepa(world, calls)
+
+
+def run_mipro(world: AnyWorld, calls: int) -> Found:
+    from benchmarks.apo import peer_dspy
+
+    return peer_dspy.run_mipro(world, calls)
+
+
+def run_lightning(world: AnyWorld, calls: int) -> Found:
+    from benchmarks.apo import peer_lightning
+
+    return peer_lightning.run_lightning(world, calls)
 
 
 METHODS: dict[str, Callable[[AnyWorld, int], Found]] = {
@@ -86,14 +112,15 @@ def _measured(job: Job) -> tuple[Job, tuple[float, int]]:
     return job, measure(job)
 
 
-def write_table(family: str, known: dict[Job, tuple[float, int]], num_worlds: int, methods: Sequence[str]) -> None:
-    worlds = [FAMILIES[family](seed) for seed in range(num_worlds)]
+def write_table(family: str, known: dict[Job, tuple[float, int]], every: Sequence[int], methods: Sequence[str]) -> None:
+    """The table of one family; of each method the worlds that were measured."""
+    worlds = [FAMILIES[family](seed) for seed in every]
     starts = [world.true_mean_of({agent: world.start_of(agent) for agent in world.agents}, {}) for world in worlds]
-    sys.stdout.write(f"\n{family}: {num_worlds} worlds, start {statistics.mean(starts):.3f}\n\n")
+    sys.stdout.write(f"\n{family}: {len(every)} worlds, start {statistics.mean(starts):.3f}\n\n")
     sys.stdout.write("| calls | method | worlds | calls used | mean | APO minus it (95 % interval) |\n")
     sys.stdout.write("|---|---|---|---|---|---|\n")
     for calls, method in product(BUDGETS, methods):
-        seeds = [seed for seed in range(num_worlds) if (family, method, calls, seed) in known]
+        seeds = [seed for seed in every if (family, method, calls, seed) in known]
         found = [known[family, method, calls, seed] for seed in seeds]
         ours = [known[family, "APO", calls, seed][0] for seed in seeds]
         means, used = [mean for mean, _ in found], statistics.mean(spent for _, spent in found)
@@ -115,16 +142,17 @@ def _lead(ours: list[float], theirs: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="APO beside its peers")
     parser.add_argument("--worlds", type=int, default=NUM_WORLDS)
+    parser.add_argument("--first", type=int, default=0, help="the first seed; the reported ones begin at 0")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--keep", type=Path, default=Path("apo-peers.jsonl"))
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    jobs = [(family, method, calls, seed) for family, method, calls, seed in
-            product(given.families, given.methods, BUDGETS, range(given.worlds))]  # fmt: skip
+    seeds = range(given.first, given.first + given.worlds)
+    jobs = list(product(given.families, given.methods, BUDGETS, seeds))
     known = measure_all(jobs, given.keep, given.processes)
     for family in given.families if "APO" in given.methods else []:
-        write_table(family, known, given.worlds, given.methods)
+        write_table(family, known, seeds, given.methods)
 
 
 if __name__ == "__main__":

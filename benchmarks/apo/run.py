@@ -22,7 +22,7 @@ from benchmarks.apo.simulated import SimulatedSession
 
 from agentlightning.algorithms.apo.algorithm import APO
 from agentlightning.algorithms.apo.scoreboard import Comparison
-from agentlightning.algorithms.apo.search import Search
+from agentlightning.algorithms.apo.search import Search, Verdict
 from agentlightning.data.task import Task
 
 BUDGETS = (200, 500, 1000)
@@ -50,15 +50,33 @@ class UnracedAPO(APO):
     search_class = OneBlock
 
 
+class ValidatesAll(Search):
+    """No idea is taken over without a validation: the ablation of clear gains that may wait, or do without."""
+
+    async def validate(self, verdicts: list[Verdict]) -> list[Verdict]:
+        self._is_tight = False
+        return await super().validate(verdicts)
+
+    def promote(self, verdicts: Sequence[Verdict]) -> Verdict | None:
+        if verdicts and not self.board.is_validated(verdicts[0].candidate.policy):
+            return None
+        return super().promote(verdicts)
+
+
+class ValidatingAPO(APO):
+    search_class = ValidatesAll
+
+
 VARIANTS: dict[str, Callable[[], APO]] = {
     "APO": APO,
     "no demos": lambda: APO(bootstrap_demos=0),
     "no deletion": lambda: APO(delete_lines=False),
+    "1 draft": lambda: APO(num_drafts=1),
     "8 runs shown": lambda: APO(max_runs_shown=8),
     "1 candidate": lambda: APO(num_candidates=1),
     "strict gate": StrictAPO,
     "no race": UnracedAPO,
-    "patience 15": lambda: APO(patience=15),
+    "validates all": ValidatingAPO,
     "minibatch 3": lambda: APO(minibatch_size=3),
 }
 

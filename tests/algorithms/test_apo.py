@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -46,9 +47,16 @@ def gain(world: World, calls: float = 500, **params: Any) -> float:
     return world.true_mean(found, session.sites) - world.true_mean(session.policy, session.sites)
 
 
-def is_best_validated(policy: Policy, session: SimulatedSession) -> bool:
-    means = {id: entry.mean for id, entry in session.evaluations.items()}
-    return means[policy.id] == max(means.values()) if means else policy is session.policy
+def is_well_founded(policy: Policy, session: SimulatedSession) -> bool:
+    """The original, or one that validation does not put behind it, or a clear gain that calls were lacking to validate."""
+    if policy.is_original:
+        return True
+    if policy.id in session.evaluations:
+        means = {id: entry.mean for id, entry in session.evaluations.items()}
+        return means[policy.id] > means["original"] - 2 / len(session.validation_tasks)
+    record = next(entry for entry in session.decisions if entry.policy_id == policy.id and entry.decision == "accepted")
+    found = re.fullmatch(r"([+-][\d.]+) on (\d+) tasks", record.reason)
+    return found is not None and float(found[1]) * int(found[2]) >= 1.5
 
 
 def decisions(session: SimulatedSession, kind: str) -> list[str]:
@@ -83,7 +91,7 @@ def test_the_original_comes_back_when_every_idea_harms() -> None:
         return Reply(message={"role": "assistant", "content": text}, finish_reason="stop")
 
     session = SimulatedSession(world, calls=400, optimizer=harm)
-    assert search(session, rounds=4, bootstrap_demos=0).is_original
+    assert search(session, rounds=4, bootstrap_demos=0, num_drafts=1).is_original
     assert len(decisions(session, "rejected")) > 3
 
 
@@ -94,18 +102,18 @@ def test_the_original_comes_back_when_ideas_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20, 26))
-def test_what_comes_back_has_the_best_validation_mean(seed: int) -> None:
+def test_what_comes_back_is_well_founded(seed: int) -> None:
     session = SimulatedSession(fresh_world(seed), calls=400)
-    assert is_best_validated(search(session), session)
+    assert is_well_founded(search(session), session)
     assert len(session.evaluations) > 2
 
 
-def test_no_cut_off_of_the_budget_loses_the_best_validated_policy() -> None:
+def test_no_cut_off_of_the_budget_leaves_a_policy_that_is_not_well_founded() -> None:
     for calls in range(0, 220, 4):
         session = SimulatedSession(World(seed=4, skill=0.9), calls=calls)
         found = search(session, minibatch_size=4)
         assert session.budget.spent <= calls
-        assert is_best_validated(found, session)
+        assert is_well_founded(found, session)
 
 
 def test_a_cut_off_nobody_announced_loses_nothing_either() -> None:
@@ -113,7 +121,7 @@ def test_a_cut_off_nobody_announced_loses_nothing_either() -> None:
         session = SimulatedSession(World(seed=5, skill=0.9), calls=calls)
         session.budget = Unannounced(session.budget)  # pyright: ignore[reportAttributeAccessIssue]
         found = search(session, minibatch_size=4)
-        assert is_best_validated(found, session)
+        assert is_well_founded(found, session)
 
 
 class Unannounced:
@@ -127,10 +135,25 @@ class Unannounced:
 
 
 def test_a_round_the_budget_cannot_finish_is_not_begun() -> None:
-    session = SimulatedSession(World(seed=6), calls=24 + 8 + 1 + 8 + 24 - 1)
+    session = SimulatedSession(World(seed=6), calls=24 + 8 + 5 + 8 - 1)
     search(session)
     assert session.budget.spent == 24
     assert "too few for another round" in session.lines[-1]
+
+
+@pytest.mark.parametrize("line", ["Be calm.", "Be careful."])
+def test_calls_too_few_for_a_validation_still_pay_for_a_clear_gain_and_for_no_other(line: str) -> None:
+    class Calm(SimulatedSession):
+        def act(self, policy: Policy, task: Task, draw: int) -> Trajectory:
+            is_one = "careful" in policy.text_at(self.sites[0]) and task.id == min(known)
+            is_right = "calm" in policy.text_at(self.sites[0]) or is_one
+            return msgspec.structs.replace(super().act(policy, task, draw), reward=float(is_right))
+
+    session = Calm(World(seed=6), calls=24 + 8 + 5 + 8, optimizer=numbered(line))
+    known = [task.id for task in next(session.epochs()).tasks[:8]]
+    found = search(session)
+    assert found.is_original == (line == "Be careful.") and is_well_founded(found, session)
+    assert list(session.evaluations) == ["original"] and session.budget.spent == 45
 
 
 def test_a_candidate_that_falls_behind_in_the_first_block_is_not_run_on_the_second() -> None:
@@ -191,7 +214,7 @@ def test_a_run_killed_and_resumed_ends_as_if_it_had_never_stopped(num_answers: i
     assert cut.budget.spent + resumed.budget.spent == whole.budget.spent
 
 
-@pytest.mark.parametrize("num_calls", [600, 640, 680])
+@pytest.mark.parametrize("num_calls", [580, 610, 640])
 def test_a_run_killed_while_it_leaves_out_lines_resumes_exactly(num_calls: int) -> None:
     world = World(seed=5, skill=0.9, hint=0.9, spurious=0.4)
     whole = SimulatedSession(world, calls=720, epochs=2)
@@ -215,7 +238,7 @@ def test_a_run_killed_while_it_leaves_out_lines_resumes_exactly(num_calls: int) 
 
 def test_broken_proposals_are_mended_once_and_then_refused() -> None:
     session = SimulatedSession(World(seed=9), optimizer=always("no tags at all"), epochs=1)
-    assert search(session, rounds=1, num_candidates=2).is_original
+    assert search(session, rounds=1, num_candidates=2, num_drafts=1).is_original
     assert len(session.completions) == 4
     repair = max(session.completions, key=lambda key: len(key[0]))[0]
     assert "found 0 <instruction>" in repair
@@ -268,7 +291,7 @@ def test_one_lost_proposal_does_not_end_a_round() -> None:
         return good(messages, draw)
 
     session = SimulatedSession(World(seed=10), optimizer=flaky)
-    search(session, rounds=1)
+    search(session, rounds=1, num_drafts=1)
     assert "2 candidates, 1 lost to the optimiser model" in session.lines[0]
 
 
@@ -325,7 +348,7 @@ class CrossFitted(SimulatedSession):
 @pytest.mark.parametrize("num_tasks", [2, 3, 12, 25])
 def test_cross_fitting_never_compares_on_the_tasks_an_idea_came_from(num_tasks: int) -> None:
     session = CrossFitted(World(seed=13, num_train=num_tasks, skill=0.9))
-    search(session)
+    search(session, num_drafts=1)  # of drafts that are not run, one may be written again in another round
     reflected = [entry for entry in session.decisions if entry.details.get("operator") == "reflect"]
     tried = [session.policies[entry.policy_id] for entry in reflected]
     assert tried

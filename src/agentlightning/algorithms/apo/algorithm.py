@@ -129,7 +129,7 @@ class _Hunt:
             self._index = turn.index
             if self.progress.is_stuck and await self._tidy(turn.index):
                 self.progress.begin_anew()
-            num_candidates = await search.plan(turn, self.config.num_candidates)
+            num_candidates = await search.plan(turn, self.config.num_candidates, self.proposer.num_drafts)
             if reason := self.progress.reason_to_stop(turn, num_candidates):
                 search.session.log(f"apo: done, {reason}")
                 break
@@ -146,7 +146,8 @@ class _Hunt:
 
     async def _round(self, turn: Turn, num_candidates: int) -> None:
         search = self.search
-        runs = evidence.classify(await search.runs(turn, at_most=self.config.minibatch_size))
+        room = max(0, self.config.max_runs_shown - len(turn.source))
+        runs = evidence.classify(await search.runs(turn, at_most=room))
         self.demos.add(runs)
         if not any(run.is_failed for run in runs):
             self.progress.note_clean(turn, runs)

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import Field
 
 from agentlightning.algorithms.apo import evidence, reflection
+from agentlightning.algorithms.apo.drafts import most_typical, without_loners
 from agentlightning.algorithms.apo.evidence import Run
 from agentlightning.algorithms.apo.lines import Line
 from agentlightning.algorithms.apo.proposal import Proposal, Rules, read_proposal
@@ -25,6 +26,8 @@ DEFAULT_CAP = 2000
 TOOL_CAP = 1024
 """OpenAI refuses longer descriptions."""
 _MAX_REMEMBERED = 20
+_STALE_ROUNDS = 3
+"""After so many rounds in a row without success the typical ideas were tried: every draft is a candidate then."""
 
 
 class TextConfig(AlgorithmConfig):
@@ -48,7 +51,9 @@ class TextConfig(AlgorithmConfig):
 class ProposalConfig(TextConfig):
     """What is shown to the optimiser model, and what it may answer."""
 
-    max_runs_shown: int = Field(default=16, ge=1)
+    num_drafts: int = Field(default=5, ge=1)
+    """Texts asked for where one candidate is wanted; the one most like the others is run, without lines they lack."""
+    max_runs_shown: int = Field(default=24, ge=1)
     """Runs shown in one request, earlier ones included. With three, the rule behind the failures is hard to see."""
     show_expected: bool = True
     """Show the tasks' expected answers next to what the agent gave."""
@@ -65,7 +70,8 @@ class Question(msgspec.Struct, frozen=True):
     site: PromptSite
     cap: int
     text: str
-    draw: int
+    draws: Sequence[int]
+    """One for each draft."""
     round_index: int
 
     def policy(self, text: str) -> Policy:
@@ -95,11 +101,10 @@ class Proposer:
         self._rules = Rules([*session.training_tasks, *session.validation_tasks])
         self._sites = config.offered(session.sites)
         self._rotation = Rotation(self._sites)
-        self._is_stuck = False
-        """The last round brought nothing: the next proposals take narrower angles."""
+        self._num_stale = 0
+        """Rounds in a row that brought nothing: the next proposals take narrower angles."""
         self._tried = {session.policy.id}
-        self._num_asked = 0
-        self._num_admitted = 0
+        self._num_asked = self._num_drawn = self._num_admitted = 0
         self._refusals: Counter[str] = Counter()
 
     def describe_refusals(self) -> str:
@@ -113,9 +118,14 @@ class Proposer:
             "A stronger model can be named: models: {optimizer: …}"
         )
 
+    @property
+    def num_drafts(self) -> int:
+        """Texts asked for a candidate in the next round."""
+        return self.config.num_drafts if self._num_stale < _STALE_ROUNDS else 1
+
     def learn(self, verdicts: Sequence[Verdict], accepted: Verdict | None) -> None:
         """What was measured goes into later requests: not to repeat what did not help."""
-        self._is_stuck = accepted is None
+        self._num_stale = self._num_stale + 1 if accepted is None else 0
         for verdict in verdicts:
             site = verdict.candidate.site
             if verdict.gain <= 0 and verdict is not accepted and site is not None:
@@ -143,12 +153,14 @@ class Proposer:
         shown = evidence.select(runs, self.config.max_runs_shown, rng)
         questions: list[Question] = []
         for number in range(count):
-            site, draw = self._rotation.next(weights), self._num_asked
+            site = self._rotation.next(weights)
             cap = self.config.cap(site)
-            focus = self._narrow_focus(parent, site, shown) if number and self._is_stuck else reflection.FOCUS_ALL
+            focus = self._narrow_focus(parent, site, shown) if number and self._num_stale else reflection.FOCUS_ALL
             text = self._request(parent, site, cap, shown, focus)
-            questions.append(Question(parent, site, cap, text, draw, round_index))
+            draws = range(self._num_drawn, self._num_drawn + self.num_drafts)
+            questions.append(Question(parent, site, cap, text, draws, round_index))
             self._num_asked += 1
+            self._num_drawn += len(draws)
         return questions
 
     def _narrow_focus(self, parent: Policy, site: PromptSite, shown: Sequence[Run]) -> str:
@@ -172,16 +184,26 @@ class Proposer:
         )
 
     async def _ask(self, question: Question) -> Proposal | str:
-        """A proposal (possibly still with problems), or what the model failed with."""
+        """A proposal (possibly still with problems), or what the model failed with: of its drafts the most typical."""
+        drafts = await together(self._draft(question, draw) for draw in question.draws)
+        sound = [draft for draft in drafts if isinstance(draft, Proposal) and not draft.problems]
+        if not sound:
+            return next((draft for draft in drafts if isinstance(draft, Proposal)), drafts[0])
+        texts, current = [draft.text for draft in sound], question.parent.text_at(question.site)
+        typical = sound[texts.index(most_typical(texts, current))]
+        agreed = self._checked(msgspec.structs.replace(typical, text=without_loners(texts, current)), question)
+        return typical if agreed.problems else agreed
+
+    async def _draft(self, question: Question, draw: int) -> Proposal | str:
         messages: list[Message] = [{"role": "user", "content": question.text}]
         try:
-            reply = await self._complete(messages, question.draw)
-            proposal = self._check(reply, question)
+            reply = await self._complete(messages, draw)
+            proposal = self._checked(read_proposal(reply), question)
             if not proposal.problems:
                 return proposal
             messages += ({"role": "assistant", "content": reply.text or "(nothing)"},)
             messages += ({"role": "user", "content": reflection.write_repair(proposal.problems)},)
-            return self._check(await self._complete(messages, question.draw), question)
+            return self._checked(read_proposal(await self._complete(messages, draw)), question)
         except ModelError as error:
             return " ".join(str(error).split())
 
@@ -191,8 +213,7 @@ class Proposer:
             messages, draw=draw, temperature=config.temperature, max_tokens=config.max_proposal_tokens
         )
 
-    def _check(self, reply: Reply, question: Question) -> Proposal:
-        proposal = read_proposal(reply)
+    def _checked(self, proposal: Proposal, question: Question) -> Proposal:
         problems = self._rules.problems(proposal, question.site, question.parent.text_at(question.site), question.cap)
         if not problems and question.policy(proposal.text).id in self._tried:
             problems.append("the same text was proposed before")

@@ -76,6 +76,10 @@ class Scoreboard:
     def on_tasks(self, policy: Policy, other: Policy, task_ids: Iterable[str]) -> Comparison:
         return self._compare(self._rollouts.get(policy.id, {}), self._rollouts.get(other.id, {}), task_ids)
 
+    def on_shared_tasks(self, policy: Policy, other: Policy) -> Comparison:
+        """On all training tasks both were run on."""
+        return self.on_tasks(policy, other, self._rollouts.get(policy.id, {}))
+
     def _compare(
         self, mine: Mapping[str, float | None], theirs: Mapping[str, float | None], task_ids: Iterable[str]
     ) -> Comparison:

@@ -67,6 +67,11 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.gain > _TIE or (self.gain >= -_TIE and self.is_shorter and self.training.count > 0)
 
     @property
+    def is_clear(self) -> bool:
+        """A gain on the round's tasks that hardly is chance."""
+        return sum(self.training.differences) >= _CLEAR_GAIN
+
+    @property
     def effect(self) -> str:
         """What was measured, in words."""
         if not self.training.count:
@@ -117,19 +122,22 @@ class Search:
                 yield Turn(index, batch, self._judges(batch, index))
                 index += 1
 
-    async def plan(self, turn: Turn, wanted: int) -> int:
-        """How many candidates, at most `wanted`, the budget can carry through to a validation; 0 for not even one."""
+    async def plan(self, turn: Turn, wanted: int, num_drafts: int) -> int:
+        """How many candidates, at most `wanted`, the budget can carry through to a validation.
+
+        When it does not reach for that any more, one that must show a clear gain without; 0 for not even that.
+        """
         if turn.index < len(self._plans):
             return self._plans[turn.index]
         per_rollout = self.session.budget.calls_per_rollout * self._draws
         fresh = {task.id for task in [*turn.source, *turn.judges] if not self.board.has_run(self.incumbent, task.id)}
         left = self.session.budget.calls_left - per_rollout * len(fresh)
         validation = 0 if self.is_cross_fitted else per_rollout * len(self.session.validation_tasks)
-        candidate = 1 + per_rollout * len(turn.judges)
+        candidate = num_drafts + per_rollout * len(turn.judges)
         affordable = (left - validation) / candidate
         # When calls are scarce, many small rounds find more than a few wide ones: each builds on the one before.
         thrifty = max(1, (left / _MIN_ROUNDS - validation) / candidate)
-        planned = math.floor(max(0, min(wanted, affordable, thrifty)))
+        planned = max(math.floor(min(wanted, affordable, thrifty)), int(left >= candidate))
         if planned:
             self._plans.append(planned)
             await self._checkpoint()
@@ -192,29 +200,43 @@ class Search:
     async def validate(self, verdicts: list[Verdict]) -> list[Verdict]:
         """The same verdicts, the first with validation evidence if it is promising.
 
-        Cross-fitted runs need none: their judges were held out from the idea already. Where the budget is tight, every
-        other promotion may wait for it; the next one is then compared with the best validated policy.
+        Cross-fitted runs need none: their judges were held out from the idea already. Where the budget is tight, clear
+        gains may wait for it; the next candidate that is validated is then compared with the best validated policy.
+        Where the budget does not reach for one, only a clear gain is taken over.
         """
         if self.is_cross_fitted or not verdicts or not verdicts[0].is_promising:
             return verdicts
         first, *rest = verdicts
-        if self._is_tight and not self._is_waiting and sum(first.training.differences) >= _CLEAR_GAIN:
+        if self._is_tight and first.is_clear:
+            return verdicts
+        if not await self._affords(len(self.session.validation_tasks)):
             return verdicts
         policy, other = first.candidate.policy, self.best if self._is_waiting else self.incumbent
         await self._evaluate(policy)
         return [msgspec.structs.replace(first, validation=self.board.on_validation(policy, other)), *rest]
 
     async def settle(self) -> None:
-        """Validate an incumbent that still waits for it, if the budget allows; the best goes on from here."""
-        if self._is_waiting and await self._affords(len(self.session.validation_tasks)):
-            await self._evaluate(self.incumbent)
+        """Validate an incumbent that still waits for it; the best goes on from here.
+
+        Where the budget does not reach, the incumbent is the best: what it waits with are clear gains.
+        """
+        if self._is_waiting:
+            if await self._affords(len(self.session.validation_tasks)):
+                await self._evaluate(self.incumbent)
+            else:
+                self.best = self.incumbent
         self.incumbent, self._is_waiting = self.best, False
 
     def promote(self, verdicts: Sequence[Verdict]) -> Verdict | None:
-        """Make the first the incumbent, if it is the better bet or as good and shorter."""
+        """Make the first the incumbent, if it is the better bet or as good and shorter.
+
+        Without a validation it must be a clear gain.
+        """
         if not verdicts or not verdicts[0].is_promising:
             return None
         first = verdicts[0]
+        if not (self.is_cross_fitted or first.is_clear or self.board.is_validated(first.candidate.policy)):
+            return None
         if first.gain > _TIE and not self._accepts(first.validation, first.training):
             return None
         self.incumbent = first.candidate.policy
@@ -232,7 +254,8 @@ class Search:
     async def _evaluate(self, policy: Policy) -> None:
         self.board.add_evaluation(policy, await self.session.evaluate(policy))
         lead = self.board.on_validation(policy, self.best)
-        if lead.mean > _TIE or (lead.count and lead.mean >= -_TIE and self._is_shorter(policy, self.best)):
+        mean = pooled_mean(lead, self.board.on_shared_tasks(policy, self.best))
+        if lead.count and (mean > _TIE or (mean >= -_TIE and self._is_shorter(policy, self.best))):
             self.best = policy
 
     def _judges(self, batch: list[Task], index: int) -> list[Task]:
