@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ def gain(world: World, calls: float = 500, **params: Any) -> float:
 
 
 def is_well_founded(policy: Policy, session: SimulatedSession) -> bool:
-    """The original, or one that validation does not put behind it, or a clear gain that calls were lacking to validate."""
+    """The original, or not behind it in validation, or a clear gain that no calls were left to validate."""
     if policy.is_original:
         return True
     if policy.id in session.evaluations:
@@ -257,6 +258,14 @@ def test_equal_proposals_of_one_round_are_run_once() -> None:
     session = SimulatedSession(World(seed=9), optimizer=always(text), epochs=1)
     search(session, rounds=1, num_candidates=3)
     assert len(decisions(session, "refused")) == 2 and len(decisions(session, "rejected")) == 1
+
+
+def test_five_drafts_make_a_candidate_until_three_rounds_brought_nothing() -> None:
+    session = SimulatedSession(World(seed=11, stability=1.0), optimizer=numbered("Smile more. " * 10))
+    search(session, rounds=5, num_candidates=1, bootstrap_demos=0)
+    requests = [request for request, _ in session.completions]
+    assert sorted(Counter(requests).values()) == [1, 1, 5, 5, 5]
+    assert len(decisions(session, "rejected")) == 5
 
 
 def test_an_optimiser_that_stays_silent_ends_the_search_with_its_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.trainer.worlds import loud_tasks, repeat, shouting_model
 
 from agentlightning import BaseAlgorithm, Policy, Session, Task, Trainer, Trajectory, wrap_agent
 from agentlightning.algorithms.base import AlgorithmConfig
-from agentlightning.errors import ConfigError, DataError
+from agentlightning.errors import BudgetExhausted, ConfigError, DataError
 
 
 @pytest.fixture
@@ -172,6 +173,29 @@ def test_what_a_stage_found_is_carried_on_as_the_settings_say(
     folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
     result = Trainer(agent, algorithm=[*stages, Last], progress=False, **folders).train(loud_tasks(20))
     assert seen == [begins_with] and result.prompts == {"parrot:system": "Shout."}
+
+
+@pytest.mark.parametrize(("is_accepted", "verdict"), [(True, "improved"), (False, "kept original")])
+def test_what_no_budget_was_left_to_validate_goes_to_the_test_if_the_algorithm_had_accepted_it(
+    server: FakeOpenAI, tmp_path: Path, is_accepted: bool, verdict: str
+) -> None:
+    class Spender(BaseAlgorithm[AlgorithmConfig]):
+        name = "spender"
+
+        async def train(self, session: Session) -> Policy:
+            await session.evaluate(session.policy)
+            found = session.policy.with_prompt(session.sites[0], "Shout.")
+            if is_accepted:
+                await session.decide(found, "accepted", parent=session.policy, reason="all tasks gained")
+            with contextlib.suppress(BudgetExhausted):
+                for draw in range(1000):
+                    await session.rollout(session.training_tasks, draw=draw)
+            return found
+
+    agent = wrap_agent(lambda question: repeat(server, question), name="parrot")
+    folders: dict[str, Any] = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    trainer = Trainer(agent, algorithm=Spender, budget={"calls": 120}, progress=False, **folders)
+    assert trainer.train(loud_tasks()).verdict == verdict
 
 
 def test_two_rewards_in_one_run_are_refused_before_the_first_call(server: FakeOpenAI, tmp_path: Path) -> None:

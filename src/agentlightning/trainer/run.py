@@ -330,7 +330,9 @@ class Run(Bench):
         try:
             before, after = await session.evaluate(start), await session.evaluate(found)
         except BudgetExhausted:
-            return session.best()
+            # No validation is left to pay for. What the algorithm has measured and accepted goes on to the test.
+            accepted = {entry.policy_id for entry in session.history if entry.decision == "accepted"}
+            return found if found.id in accepted else session.best()
         shared = before.scores.keys() & after.scores.keys()
         gain = sum(after.scores[task] - before.scores[task] for task in shared)
         if shared and (gain > 0 or (gain == 0 and carry_on == "if_not_worse")):
