@@ -14,7 +14,7 @@ import multiprocessing
 import random
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.pool import Pool
 
 from benchmarks.apo.families import FAMILIES
@@ -90,22 +90,24 @@ def final_mean(job: tuple[str, str, int, int]) -> float:
     return world.true_mean(found, session.sites)
 
 
-def table(family: str, seeds: Sequence[int], pool: Pool, budgets: Sequence[int] = BUDGETS) -> str:
-    """One line per variant and one column per budget: mean, paired difference to the first variant ± its error.
+def table(family: str, seeds: Sequence[int], pool: Pool, budgets: Sequence[int] = BUDGETS) -> Iterator[str]:
+    """One line per variant and one column per budget: mean, paired difference to APO ± its error.
 
     The last column counts the searches, over all budgets, whose result is truly worse than what they started from.
     """
-    rows = ["start", *VARIANTS]
-    jobs = [(family, variant, seed, calls) for variant in rows for calls in budgets for seed in seeds]
-    means = iter(pool.map(final_mean, jobs, chunksize=5))
-    ends = {variant: [[next(means) for _ in seeds] for _ in budgets] for variant in rows}
-    starts, first = ends["start"][0], ends[next(iter(VARIANTS))]
-    lines = [f"{family:12}" + "".join(f"{calls:>18} calls" for calls in budgets) + "   worse"]
-    for name, columns in ends.items():
-        worse = sum(end < start - 1e-9 for column in columns for start, end in zip(starts, column, strict=True))
+    yield f"{family:13}" + "".join(f"{calls:>18} calls" for calls in budgets) + "   worse"
+
+    def ends_of(variant: str) -> list[list[float]]:
+        jobs = [(family, variant, seed, calls) for calls in budgets for seed in seeds]
+        means = iter(pool.map(final_mean, jobs, chunksize=5))
+        return [[next(means) for _ in seeds] for _ in budgets]
+
+    starts, first = ends_of("start"), ends_of("APO")
+    for name in ("start", *VARIANTS):
+        columns = {"start": starts, "APO": first}.get(name) or ends_of(name)
+        worse = sum(end < start - 1e-9 for column in columns for start, end in zip(starts[0], column, strict=True))
         cells = (_cell(column, other) for column, other in zip(columns, first, strict=True))
-        lines.append(f"{name:12}" + "".join(f"{cell:>24}" for cell in cells) + f"{worse:8}")
-    return "\n".join(lines)
+        yield f"{name:13}" + "".join(f"{cell:>24}" for cell in cells) + f"{worse:8}"
 
 
 def _cell(column: list[float], other: list[float]) -> str:
@@ -120,8 +122,10 @@ def _cell(column: list[float], other: list[float]) -> str:
 def main() -> None:
     with multiprocessing.get_context("spawn").Pool() as pool:
         for family in FAMILIES:
-            sys.stdout.write(table(family, REPORTED_SEEDS, pool) + "\n\n")
-            sys.stdout.flush()
+            for line in table(family, REPORTED_SEEDS, pool):
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+            sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

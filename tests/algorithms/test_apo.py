@@ -416,7 +416,7 @@ def test_a_candidate_that_crashes_is_not_an_improvement() -> None:
             return msgspec.structs.replace(ran, reward=None, rewards=[], status="failed", error="boom")
 
     session = Fragile(World(seed=18, floor=0.5, stability=1.0), optimizer=numbered("Hurry. " * 10))
-    assert search(session, rounds=3).is_original
+    assert search(session, rounds=3, bootstrap_demos=0).is_original
 
 
 def test_runs_nothing_could_judge_teach_nothing_and_cost_no_proposal() -> None:
@@ -436,5 +436,5 @@ def test_an_optimiser_none_of_whose_proposals_can_be_run_is_pointed_out() -> Non
 
 
 def test_the_plan_counts_the_proposals_of_every_round() -> None:
-    assert APO().estimate_proposals(40, 2) == 2 * 5 * 3
-    assert APO(rounds=4, num_candidates=2).estimate_proposals(40, 2) == 8
+    assert APO().estimate_proposals(40, 2) == 2 * 5 * 3 * 5
+    assert APO(rounds=4, num_candidates=2, num_drafts=1).estimate_proposals(40, 2) == 8

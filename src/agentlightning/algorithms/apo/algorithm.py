@@ -77,8 +77,8 @@ class APO(BaseAlgorithm[APOConfig]):
         return searching + num_tests * (min(MAX_JUDGES, num_training) + num_validation)
 
     def estimate_proposals(self, num_training: int, max_epochs: int) -> int:
-        """All candidates of every round."""
-        return self.config.num_candidates * self._most_rounds(num_training, max_epochs)
+        """All drafts of all candidates of every round."""
+        return self.config.num_drafts * self.config.num_candidates * self._most_rounds(num_training, max_epochs)
 
     def _most_rounds(self, num_training: int, max_epochs: int) -> int:
         batch = min(self.config.minibatch_size, num_training)
