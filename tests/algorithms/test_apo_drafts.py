@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 from agentlightning.algorithms.apo.drafts import most_typical, without_loners
 
 CURRENT = "You sort tickets."
@@ -54,3 +58,27 @@ def test_where_no_new_line_would_stay_the_draft_is_run_as_it_is() -> None:
 def test_two_drafts_are_too_few_to_outvote_a_line() -> None:
     drafts = [text(REFUND, LAMP), text(REFUND, TENT)]
     assert without_loners(drafts, CURRENT) == drafts[0]
+
+
+SEARCH = """
+import asyncio
+from benchmarks.apo.simulated import SimulatedSession
+from benchmarks.apo.worlds import fresh_world
+from agentlightning.algorithms.apo.algorithm import APO
+
+for seed in (12, 32):
+    session = SimulatedSession(fresh_world(seed), calls=700)
+    asyncio.run(APO().train(session))
+    print(*(entry.policy_id for entry in session.decisions))
+"""
+
+
+def test_every_process_takes_the_same_draft() -> None:
+    def decisions(hash_seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ran = subprocess.run(
+            [sys.executable, "-c", SEARCH], env=environment, capture_output=True, text=True, check=True
+        )
+        return ran.stdout
+
+    assert decisions("2") == decisions("3") != ""

@@ -7,6 +7,7 @@ candidate on a batch of tasks costs many.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -77,8 +78,9 @@ class _Drafts:
 
     def _overlap(self, line: _Words, other: _Words) -> float:
         """Shared words over all words, each weighing less the more new lines have it: a rule's form says little."""
-        whole = sum(1 / max(1, self._counts[word]) for word in line | other)
-        return sum(1 / max(1, self._counts[word]) for word in line & other) / whole if whole else 0.0
+        # Summed exactly: the order of a set is not the same in every process, and a rounding may decide.
+        whole = math.fsum(1 / max(1, self._counts[word]) for word in line | other)
+        return math.fsum(1 / max(1, self._counts[word]) for word in line & other) / whole if whole else 0.0
 
 
 def _words(line: str) -> _Words:
