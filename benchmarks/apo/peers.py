@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     seeds = range(given.first, given.first + given.worlds)
-    jobs = list(product(given.families, given.methods, BUDGETS, seeds))
+    jobs: list[Job] = [(f, m, c, s) for f, m, c, s in product(given.families, given.methods, BUDGETS, seeds)]
     known = measure_all(jobs, given.keep, given.processes)
     for family in given.families if "APO" in given.methods else []:
         write_table(family, known, seeds, given.methods)

@@ -98,7 +98,7 @@ def test_before_and_after_the_first_rollouts_the_plan_says_what_it_will_take(
     prices = {"m": {"input": 1000.0, "output": 1000.0}}
     Trainer(agent, max_epochs=1, budget={"prices": prices, "usd": 100}, **folders).train(loud_tasks(60))
     told = capsys.readouterr().err
-    assert "proposals: at most about 9 calls of the optimiser, one more for each to be mended" in told
+    assert "proposals: at most about 45 calls of the optimiser, one more for each to be mended" in told
     assert "by the first 2 rollouts one takes 1 call, " in told and "; the baseline about " in told
 
 

@@ -1,9 +1,10 @@
 """APO: read what went wrong, propose better instructions, keep what scores better on the same tasks.
 
 Reflective prompt evolution in the line of ProTeGi (arXiv 2305.03495) and GEPA (arXiv 2507.19457). Unlike GEPA: wider
-reflection batches, several proposals a round, a memory of rejected ideas, acceptance by the mean difference over
-minibatch and validation together, worked examples and deletions at the end. Left out, since they brought nothing in
-`benchmarks/apo`: Pareto parents, merging two candidates' lines, a bandit over operators, judging on other tasks.
+reflection batches, several drafts of each proposal of which the most typical is run, a memory of rejected ideas,
+acceptance by the mean difference over minibatch and validation together, worked examples and deletions at the end. Left
+out, since they brought nothing in `benchmarks/apo`: Pareto parents, merging two candidates' lines, a bandit over
+operators, judging on other tasks, putting lines back that a proposal lost.
 """
 
 from __future__ import annotations
