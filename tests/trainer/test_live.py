@@ -171,7 +171,7 @@ def test_an_algorithm_sees_real_use_with_peoples_ratings(server: FakeOpenAI, tmp
         agent, algorithm=Watcher(), store=str(tmp_path / "live"), output_dir=tmp_path / "out", progress=False
     )
     result = trainer.train([{"input": f"{word} a", "expected": "x"} for word in WORDS])
-    assert any("saw [('good', 1.0), ('unrated', None)]" in note for note in result.notes)
+    assert "its last word: saw [('good', 1.0), ('unrated', None)]" in result.untried
 
 
 def test_training_from_real_use_that_never_was_is_an_error(server: FakeOpenAI, tmp_path: Path) -> None:
