@@ -1,6 +1,6 @@
 """How much does APO gain, and what do its choices gain? One table over fresh simulated worlds at three budgets.
 
-    python -m benchmarks.apo.run               # from the root of the repository; about four minutes of processor time
+    python -m benchmarks.apo.run               # from the root of the repository; about twenty minutes of processor time
 
 Every number is a mean over worlds of the true held-out success rate (no luck in it) of the policy handed back, in both
 families of worlds.
