@@ -384,6 +384,19 @@ def test_a_writer_whose_segments_were_all_deleted_is_missed(folder: Path, elsewh
         ids(elsewhere())
 
 
+def test_a_writer_that_was_killed_before_its_claim_was_written_is_not_missed(
+    store: Store, folder: Path, elsewhere: Callable[..., Store]
+) -> None:
+    append(store, "a")
+    (folder / "segments" / "00000001").mkdir()  # what it leaves: the folder of the number it wanted
+    for name in ("b", "c"):
+        append(elsewhere(), name)
+    reader = elsewhere()
+    assert asyncio.run(reader.verify()) == []
+    assert ids(reader) == ["a", "b", "c"]
+    assert sorted(path.name for path in (folder / "segments").iterdir()) == ["00000000", "00000001", "00000002"]
+
+
 def test_a_segment_from_a_newer_release_asks_for_an_upgrade(store: Store, folder: Path) -> None:
     append(store, "a")
     newer = gzip.decompress(segment(folder, 0, 1).read_bytes()).replace(b'"format":1', b'"format":7', 1)

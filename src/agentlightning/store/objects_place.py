@@ -125,9 +125,15 @@ class Objects:
         return sorted(one for one in found if one.name > after)  # Azurite ignores the offset; a folder has no order
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """The names of the folders in a folder, up to the last that holds an object.
+
+        A process killed between making a folder and writing into it leaves an empty one, which no service has.
+        """
         with self.explained(f"read ({folder})"):
-            return sorted(self._obstore.list_with_delimiter(self._store, folder)["common_prefixes"])
+            found = sorted(self._obstore.list_with_delimiter(self._store, folder)["common_prefixes"])
+        while self._folder is not None and found and not self.list(found[-1]):
+            found.pop()
+        return found
 
     def flush(self, name: str) -> None:
         """Force a local object to the disk; a service has done so by itself."""
