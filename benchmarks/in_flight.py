@@ -16,23 +16,15 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from benchmarks.at_once import roll_out
 
-from agentlightning import Task, open_store, wrap_agent
-from agentlightning.models.ledger import Ledger
-from agentlightning.trainer.bench import ORIGINAL
-from agentlightning.trainer.budget import Budget, Limits
-from agentlightning.trainer.callbacks import Callbacks
-from agentlightning.trainer.pace import Pace
-from agentlightning.trainer.rollouts import Rollouts
-from agentlightning.trainer.runner import Runner
-from agentlightning.trainer.scoring import from_expected
+from agentlightning import Task
 
 SERVER = """
 import asyncio, json, resource, sys
@@ -72,18 +64,7 @@ async def bare(ask: Any, count: int) -> int:
 
 
 async def ours(ask: Any, count: int) -> int:
-    tasks = [Task(f"t{i}", f"question {i}", expected="ok") for i in range(count)]
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_store(folder)
-        runner = Runner(
-            wrap_agent(ask, "function"), run_id="bench", store=store, budget=Budget(Limits(), Ledger()),
-            pace=Pace(count), timeout_seconds=600, retries=0,
-        )  # fmt: skip
-        rollouts = Rollouts(runner, store, Callbacks([]))
-        rollouts.source = from_expected(tasks)
-        groups = await rollouts.groups(tasks, policy=ORIGINAL, split="train", stage="bench")
-        runner.close()
-        await store.close()
+    groups = await roll_out(ask, [Task(f"t{i}", f"question {i}", expected="ok") for i in range(count)], count)
     return sum(reward == 1.0 for group in groups for reward in group.rewards)
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -130,13 +130,15 @@ class HeldOutSession(LocalSession):
         return self._evaluations[policy.id]
 
 
-async def train(world: str, seed: int, *, method: str = "full", **settings: Any) -> dict[str, Any]:
+async def train(
+    world: str, seed: int, *, method: Literal["lora", "qlora", "full"] = "full", **settings: Any
+) -> dict[str, Any]:
     """One run: success before and after, the curve of training rewards, CPU-seconds."""
     from agentlightning.engine.torch.engine import TorchEngine
 
     play, agents = WORLDS[world]
     tasks = make_tasks({"train": 96, "validation": NUM_HELD_OUT}, seed)
-    engine = TorchEngine(MODEL, method=method, seed=seed)  # type: ignore[arg-type]
+    engine = TorchEngine(MODEL, method=method, seed=seed)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         session = HeldOutSession(

@@ -1,6 +1,6 @@
 """Rollouts a second of a trivial agent, beside a bare loop of threads making the same calls to the same server.
 
-    python benchmarks/rollouts.py [--rollouts 1000] [--in-flight 16] [--peer PYTHON]
+    python -m benchmarks.rollouts [--rollouts 1000] [--in-flight 16] [--peer PYTHON]
 
 The model server runs in a process of its own and answers at once, so what is measured is everything around the model:
 scope, capture, parsing, the store's durable records. Both sides use one httpx client and the same number of threads.
@@ -15,8 +15,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,39 +22,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+from benchmarks.at_once import roll_out, serving
 
-from agentlightning import Task, open_store, wrap_agent
-from agentlightning.models.ledger import Ledger
-from agentlightning.trainer.bench import ORIGINAL
-from agentlightning.trainer.budget import Budget, Limits
-from agentlightning.trainer.callbacks import Callbacks
-from agentlightning.trainer.pace import Pace
-from agentlightning.trainer.rollouts import Rollouts
-from agentlightning.trainer.runner import Runner
-from agentlightning.trainer.scoring import from_expected
+from agentlightning import Task
 
-SERVER = """
-import asyncio, json
+ANSWER = """
+import json
 ANSWER = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "choices": [{"index": 0, "finish_reason":
     "stop", "message": {"role": "assistant", "content": "ok"}}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
-HEAD = f"HTTP/1.1 200 OK\\r\\ncontent-type: application/json\\r\\ncontent-length: {len(ANSWER)}\\r\\n\\r\\n"
-REPLY = (HEAD + ANSWER).encode()
 
-async def serve(reader, writer):
-    try:
-        while True:
-            head = await reader.readuntil(b"\\r\\n\\r\\n")
-            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\\r\\n")[0]))
-            writer.write(REPLY)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
+def answer(body):
+    return ANSWER.encode()
 """
 
 
@@ -94,23 +70,8 @@ def peer(python: str, url: str, count: int, in_flight: int) -> Pass:
 
 def ours(ask: Callable[[str], str], count: int, in_flight: int) -> None:
     tasks = [Task(f"t{i}", f"question {i}", expected="ok") for i in range(count)]
-
-    async def run(folder: str) -> None:
-        store = open_store(folder)
-        budget = Budget(Limits(), Ledger())
-        runner = Runner(
-            wrap_agent(ask, "function"), run_id="bench", store=store, budget=budget, pace=Pace(in_flight),
-            timeout_seconds=60, retries=0,
-        )  # fmt: skip
-        rollouts = Rollouts(runner, store, Callbacks([]))
-        rollouts.source = from_expected(tasks)
-        groups = await rollouts.groups(tasks, policy=ORIGINAL, split="train", stage="bench")
-        runner.close()
-        await store.close()
-        assert sum(reward == 1.0 for group in groups for reward in group.rewards) == count, "a rollout was lost"
-
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(folder))
+    groups = asyncio.run(roll_out(ask, tasks, in_flight))
+    assert sum(reward == 1.0 for group in groups for reward in group.rewards) == count, "a rollout was lost"
 
 
 def main() -> None:
@@ -121,11 +82,9 @@ def main() -> None:
     parser.add_argument("--peer", metavar="PYTHON", help="an interpreter that has agentlightning 0.3.0")
     parser.add_argument("--peer-rollouts", type=int, default=200, help="it is slow")
     given = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1/chat/completions"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=given.in_flight)
-    try:
+    with serving(ANSWER) as base:
+        url = f"{base}/chat/completions"
         with httpx.Client(limits=limits) as client:
 
             def ask(question: str) -> str:
@@ -149,9 +108,6 @@ def main() -> None:
                     other = peer(given.peer, url, given.peer_rollouts, given.in_flight)
                     row += f" {other.per_second:.1f} | {other.cpu_us:,.0f} | {two.per_second / other.per_second:.0f} |"
                 print(row, flush=True)
-    finally:
-        server.kill()
-        server.wait()
 
 
 if __name__ == "__main__":

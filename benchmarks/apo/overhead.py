@@ -10,24 +10,23 @@ the run takes more is scaled to 500 calls. The first round also imports what is 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from benchmarks.at_once import serving
 from openai import OpenAI
 
 from agentlightning import Trainer, wrap_agent
 
 IN_FLIGHT = 16
-SERVER = r'''
-import asyncio, json, re
+ANSWER = r'''
+import json, re
 
 KINDS = ("red", "green", "blue", "gold")
 
-def answer(messages):
+def told(messages):
     """The desk where the instruction names it; as the optimiser, the instruction with one desk more."""
     text = messages[-1]["content"]
     current = re.search(r"<instruction[^>]*>\n?(.*?)\n?</instruction>", text, re.S)
@@ -35,29 +34,15 @@ def answer(messages):
         kind = next(kind for kind in KINDS if kind in text)
         return f"{kind} desk" if f"about {kind} go" in messages[0]["content"] else "front desk"
     kind = next((kind for kind in KINDS if f"about {kind} go" not in current[1]), "red")
-    told = f"{current[1]}\nTickets about {kind} go to the {kind} desk."
-    return f"IDEA: say where {kind} goes\n<instruction>\n{told}\n</instruction>"
+    new = f"{current[1]}\nTickets about {kind} go to the {kind} desk."
+    return f"IDEA: say where {kind} goes\n<instruction>\n{new}\n</instruction>"
 
-async def serve(reader, writer):
-    try:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            said = answer(json.loads(await reader.readexactly(size))["messages"])
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-            body = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice],
-                               "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}})
-            start = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            writer.write((start + body).encode())
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
+def answer(content):
+    said = told(json.loads(content)["messages"])
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    return json.dumps(body).encode()
 '''
 RULES = "You are the desk clerk. Name the desk a ticket goes to."
 
@@ -74,28 +59,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=580, help="the budget; a part of it is left over")
     given = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    client = OpenAI(base_url=f"http://127.0.0.1:{server.stdout.readline().strip()}/v1", api_key="none")
+    with serving(ANSWER) as url:
+        client = OpenAI(base_url=url, api_key="none")
 
-    def clerk(ticket: str) -> str:
-        messages = [{"role": "system", "content": RULES}, {"role": "user", "content": ticket}]
-        return client.chat.completions.create(model="m", messages=messages).choices[0].message.content or ""  # pyright: ignore
+        def clerk(ticket: str) -> str:
+            messages = [{"role": "system", "content": RULES}, {"role": "user", "content": ticket}]
+            return client.chat.completions.create(model="m", messages=messages).choices[0].message.content or ""  # pyright: ignore
 
-    kinds = ("red", "green", "blue", "gold")
-    tasks = [{"input": f"ticket {i}: my {kinds[i % 4]} thing", "expected": f"{kinds[i % 4]} desk"} for i in range(160)]
+        kinds = ("red", "green", "blue", "gold")
+        tasks = [
+            {"input": f"ticket {i}: my {kinds[i % 4]} thing", "expected": f"{kinds[i % 4]} desk"} for i in range(160)
+        ]
 
-    def run() -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(
-                wrap_agent(clerk), store=f"{folder}/store", output_dir=f"{folder}/out",
-                budget={"calls": given.calls}, progress=False,
-            )  # fmt: skip
-            result = trainer.train(tasks)
-            assert result.verdict == "improved", result
-            return result.cost.calls
+        def run() -> int:
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = Trainer(
+                    wrap_agent(clerk), store=f"{folder}/store", output_dir=f"{folder}/out",
+                    budget={"calls": given.calls}, progress=False,
+                )  # fmt: skip
+                result = trainer.train(tasks)
+                assert result.verdict == "improved", result
+                return result.cost.calls
 
-    try:
         print("| round | calls | run, s | CPU s | bare loop, s | CPU s | beyond, s per 500 calls | CPU s |")
         print("|---|---|---|---|---|---|---|---|")
         for number in range(given.rounds):
@@ -112,9 +97,6 @@ def main() -> None:
                 f"| {beyond[0]:.2f} | {beyond[1]:.2f} |",
                 flush=True,
             )
-    finally:
-        server.kill()
-        server.wait()
 
 
 if __name__ == "__main__":

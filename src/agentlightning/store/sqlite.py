@@ -32,10 +32,10 @@ signalled at once."""
 
 FILE_NAME = "store.sqlite3"
 
-INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO records (kind, id, run, rollout, time, version, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 ROWS_A_STATEMENT = 64
 """Written at once: with every statement the interpreter lock is let go, and waiting for it costs more than a row."""
-_INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (number - 1) for number in range(ROWS_A_STATEMENT + 1)]
+_INSERTS = [_INSERT + ", (?, ?, ?, ?, ?, ?, ?)" * (number - 1) for number in range(ROWS_A_STATEMENT + 1)]
 """By the number of rows. The connection keeps them prepared."""
 _LAST = "SELECT coalesce(max(position), 0) FROM records"
 
